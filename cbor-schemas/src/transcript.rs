@@ -1,1 +1,110 @@
-//! Placeholder.
+//! What binds keys and quotes to one conversation.
+//!
+//! Both sides hash the same hello and the same challenge. The session's keys come from the secret
+//! that only the enrolled TPM can activate, salted with that hash; every quote carries it too, so a
+//! quote made for one conversation is worth nothing in another.
+
+use core::fmt;
+
+use hkdf::Hkdf;
+use sha2::{Digest, Sha256};
+use zeroize::Zeroize;
+
+/// SHA-256 over hello and challenge, exactly as they travelled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Transcript([u8; 32]);
+
+impl Transcript {
+    /// `hello`: the request's payload; `challenge`: the payload inside the reply's COSE_Sign1.
+    pub fn new(hello: &[u8], challenge: &[u8]) -> Self {
+        let mut hash = Sha256::new();
+        hash.update(b"mote/1 transcript");
+        hash.update(Sha256::digest(hello));
+        hash.update(Sha256::digest(challenge));
+        Self(hash.finalize().into())
+    }
+
+    /// A transcript hash that was stored.
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The hash.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// extraData of the quote that answers `nonce` (TPM2_Quote's qualifyingData).
+    pub fn qualifying_data(&self, nonce: &[u8]) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        hash.update(b"mote/1 quote");
+        hash.update(self.0);
+        hash.update(nonce);
+        hash.finalize().into()
+    }
+
+    /// OSCORE Master Secret and Master Salt (RFC 8613, 3.2) from the activated credential.
+    pub fn session_secret(&self, credential: &[u8]) -> SessionSecret {
+        let kdf = Hkdf::<Sha256>::new(Some(&self.0), credential);
+        let mut secret = SessionSecret {
+            master_secret: [0; 16],
+            master_salt: [0; 8],
+        };
+        // HKDF-Expand fails only above 255 * 32 bytes (RFC 5869, 2.3).
+        let _ = kdf.expand(b"mote/1 oscore master secret", &mut secret.master_secret);
+        let _ = kdf.expand(b"mote/1 oscore master salt", &mut secret.master_salt);
+        secret
+    }
+}
+
+/// external_aad of the challenge's signature: binds it to the hello it answers.
+pub fn hello_aad(hello: &[u8]) -> [u8; 32] {
+    Sha256::digest(hello).into()
+}
+
+/// Input keying material of one OSCORE session. Wiped when dropped.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SessionSecret {
+    /// Master Secret.
+    pub master_secret: [u8; 16],
+    /// Master Salt.
+    pub master_salt: [u8; 8],
+}
+
+impl fmt::Debug for SessionSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SessionSecret(..)")
+    }
+}
+
+impl Drop for SessionSecret {
+    fn drop(&mut self) {
+        self.master_secret.zeroize();
+        self.master_salt.zeroize();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_input_changes_every_output() {
+        let base = Transcript::new(b"hello", b"challenge");
+        let (secret, quote) = (
+            base.session_secret(b"secret"),
+            base.qualifying_data(b"nonce"),
+        );
+        for other in [
+            Transcript::new(b"hellp", b"challenge"),
+            Transcript::new(b"hello", b"challengf"),
+            Transcript::new(b"helloc", b"hallenge"),
+        ] {
+            assert_ne!(other.session_secret(b"secret"), secret);
+            assert_ne!(other.qualifying_data(b"nonce"), quote);
+        }
+        assert_ne!(base.session_secret(b"secres"), secret);
+        assert_ne!(base.qualifying_data(b"noncf"), quote);
+        assert_ne!(secret.master_secret[..8], secret.master_salt);
+    }
+}
