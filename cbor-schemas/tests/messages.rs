@@ -146,6 +146,7 @@ fn encoders_give_the_golden_bytes() {
         pcrs: None,
         from: None,
         entries: None,
+        more: None,
     };
     golden("beat", "idle", &idle, &mut buffer);
     let mut buffer = [0; 4096];
@@ -154,6 +155,7 @@ fn encoders_give_the_golden_bytes() {
         pcrs: Some(banks()),
         from: Some(2390),
         entries: Some(entries),
+        more: Some(true),
         ..idle
     };
     golden("beat", "busy", &busy, &mut buffer);

@@ -88,6 +88,9 @@ pub struct Beat<'a> {
     /// New records.
     #[b(4)]
     pub entries: Option<Entries<'a>>,
+    /// The list goes on after these entries: log requests follow.
+    #[n(5)]
+    pub more: Option<bool>,
 }
 
 /// 1 to [`MAX_PCR_BANKS`] banks, in the order of the quote's selection.
