@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use heapless::{String, Vec};
 use mote_schemas::cbor::{self, Text};
-use mote_schemas::coap::message::Code;
+use mote_schemas::coap::Code;
 use mote_schemas::message::{ErrorReply, Tier};
 
 use super::DeviceError;

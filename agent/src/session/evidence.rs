@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use heapless::Vec;
 use mote_schemas::cbor::{self, BufferTooSmall, Bytes, Text};
-use mote_schemas::coap::message::{Code, Message};
+use mote_schemas::coap::{Code, Message};
 use mote_schemas::ima::{ByteOrder, Record};
 use mote_schemas::limits::{MAX_MESSAGE, MAX_PCR_BANKS, PCR_COUNT};
 use mote_schemas::message::{

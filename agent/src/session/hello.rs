@@ -1,8 +1,7 @@
 //! hello: from nothing to session keys.
 
 use mote_schemas::cbor::{self, Bytes};
-use mote_schemas::coap::message::{Code, Message, Type, Writer};
-use mote_schemas::coap::option;
+use mote_schemas::coap::{Code, Message, Type, WriteError, Writer, option};
 use mote_schemas::limits::{MAX_EK_CERTIFICATE, MAX_MESSAGE};
 use mote_schemas::message::{DeviceId, DeviceKeys, Hello, VERSION, path};
 use mote_schemas::time::Instant;
@@ -63,7 +62,7 @@ impl Session {
         payload: &[u8],
         token: [u8; 4],
         out: &mut [u8],
-    ) -> Result<usize, mote_schemas::coap::message::WriteError> {
+    ) -> Result<usize, WriteError> {
         let mut writer = Writer::new(
             out,
             Type::Confirmable,

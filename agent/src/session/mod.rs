@@ -37,9 +37,9 @@ use core::fmt;
 use core::time::Duration;
 
 use heapless::Vec;
-use mote_schemas::coap::exchange::{Exchange, Output as Exchanged, Parameters, Received};
-use mote_schemas::coap::message::{Code, Message};
-use mote_schemas::coap::option;
+use mote_schemas::coap::{
+    Body, Code, Exchange, Output as Exchanged, Parameters, Received, WriteError, option,
+};
 use mote_schemas::limits::{MAX_MESSAGE, MAX_PCR_BANKS};
 use mote_schemas::time::Instant;
 
@@ -186,6 +186,13 @@ impl From<LogError> for StepError {
     }
 }
 
+impl From<WriteError> for StepError {
+    /// The message buffer holds every message of ours; see also [`evidence`].
+    fn from(_: WriteError) -> Self {
+        StepError::Stale
+    }
+}
+
 impl Session {
     /// A session that says hello within [`Pacing::start_jitter`] of `now`.
     pub fn new(settings: Settings, now: Instant, device: &mut Device<'_>) -> Self {
@@ -305,7 +312,7 @@ impl Session {
         &mut self,
         now: Instant,
         code: Code,
-        message: &mote_schemas::coap::message::Body<'_>,
+        message: &Body<'_>,
         device: &mut Device<'_>,
     ) {
         let mut retry = if code == Code::SERVICE_UNAVAILABLE {
@@ -323,7 +330,7 @@ impl Session {
     }
 
     /// Keeps the value of an Echo option for the next request (RFC 9175, 2.2).
-    fn take_echo(&mut self, body: &mote_schemas::coap::message::Body<'_>) -> bool {
+    fn take_echo(&mut self, body: &Body<'_>) -> bool {
         body.option(option::ECHO)
             .and_then(|echo| Vec::from_slice(echo.value).ok())
             .map(|echo| self.echo = echo)
