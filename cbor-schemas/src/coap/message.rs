@@ -69,6 +69,8 @@ impl Code {
     pub const UNSUPPORTED_CONTENT_FORMAT: Code = Code(code::UNSUPPORTED_CONTENT_FORMAT);
     /// 5.00
     pub const INTERNAL_SERVER_ERROR: Code = Code(code::INTERNAL_SERVER_ERROR);
+    /// 5.05
+    pub const PROXYING_NOT_SUPPORTED: Code = Code(code::PROXYING_NOT_SUPPORTED);
     /// 5.03, with Max-Age saying when to come back.
     pub const SERVICE_UNAVAILABLE: Code = Code(code::SERVICE_UNAVAILABLE);
 
@@ -293,7 +295,7 @@ impl<'a> Iterator for Options<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Message<'a> {
     kind: Type,
-    message_id: u16,
+    id: u16,
     token: &'a [u8],
     body: Body<'a>,
 }
@@ -342,7 +344,7 @@ impl<'a> Message<'a> {
             .ok_or(ParseError::Truncated)?;
         Ok(Message {
             kind,
-            message_id: u16::from_be_bytes([header[2], header[3]]),
+            id: u16::from_be_bytes([header[2], header[3]]),
             token,
             body: Body::parse(code, tail)?,
         })
@@ -355,7 +357,7 @@ impl<'a> Message<'a> {
 
     /// Message ID: matches ACK and RST to their message, and tells duplicates.
     pub const fn message_id(&self) -> u16 {
-        self.message_id
+        self.id
     }
 
     /// Token, 0 to 8 bytes: matches a response to its request.

@@ -48,7 +48,7 @@ impl OptionSpec {
         ..once(option::REQUEST_TAG, 0, 8)
     };
 
-    pub(super) fn admits(&self, option: &OptionValue<'_>, repeated: bool) -> bool {
+    pub(super) fn admits(self, option: &OptionValue<'_>, repeated: bool) -> bool {
         self.number == option.number
             && (usize::from(self.min_length)..=usize::from(self.max_length))
                 .contains(&option.value.len())
