@@ -11,13 +11,13 @@ pub const DEFAULT_DATAGRAM: usize = 1024;
 /// Deepest nesting of arrays and maps in any of our messages. hello and open need 4.
 pub const MAX_CBOR_DEPTH: usize = 8;
 
-/// Largest TPMT_PUBLIC, in bytes: an RSA-4096 key with a policy digest is about 600.
+/// Largest `TPMT_PUBLIC`, in bytes: an RSA-4096 key with a policy digest is about 600.
 pub const MAX_TPMT_PUBLIC: usize = 640;
 
-/// Largest TPMS_ATTEST of a quote, in bytes: names and extraData of 66 bytes each, 16 banks.
+/// Largest `TPMS_ATTEST` of a quote, in bytes: names and extraData of 66 bytes each, 16 banks.
 pub const MAX_TPMS_ATTEST: usize = 384;
 
-/// Largest TPMT_SIGNATURE, in bytes: RSA-4096 is 518.
+/// Largest `TPMT_SIGNATURE`, in bytes: RSA-4096 is 518.
 pub const MAX_TPMT_SIGNATURE: usize = 520;
 
 /// Largest EK certificate, in bytes (DER). Real ones are 700 to 1,600.
@@ -30,7 +30,7 @@ pub const MAX_IMA_TEMPLATE_NAME: usize = 256;
 /// 600, `ima-buf` carries measured buffers such as keys or a kexec command line.
 pub const MAX_IMA_TEMPLATE_DATA: usize = 64 * 1024;
 
-/// Most PCR banks in one selection (TPM 2.0 Library part 2, HASH_COUNT of PC Client TPMs is 3 to 5).
+/// Most PCR banks in one selection (TPM 2.0 Library part 2, `HASH_COUNT` of PC Client TPMs is 3 to 5).
 pub const MAX_PCR_BANKS: usize = 4;
 
 /// PCRs of a PC Client TPM (PC Client Platform TPM Profile, 4.6).

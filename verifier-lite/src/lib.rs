@@ -1,1 +1,19 @@
-//! Placeholder.
+//! Mote's verifier: appraises TPM quotes and IMA logs against an image's reference values.
+//!
+//! The order of appraisal is held by types. Each has one constructor, and that constructor is the check:
+//!
+//! | type | proves | from |
+//! |---|---|---|
+//! | [`credential::EndorsementKey`] | credentials can be made for this key | the device's word |
+//! | [`signature::VerifyingKey`] | a restricted key bound to its TPM, once activated | the device's word |
+//!
+//! Nothing here panics on what a peer sends; every refusal is an enum with a reason token.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod credential;
+mod kdf;
+mod pem;
+pub mod signing_key;
+#[cfg(test)]
+#[path = "../tests/common/mod.rs"]
+mod test_util;
