@@ -5,13 +5,52 @@
 //! passed on, and the verifier checks it. A TPM that lies costs the device its verdict, never the
 //! agent's memory: everything returned is bounded by [`mote_schemas::limits`].
 
+mod address;
 mod error;
+#[cfg(feature = "esapi")]
+mod esapi;
 
 use heapless::Vec;
 use mote_schemas::limits::{MAX_PCR_BANKS, MAX_TPMS_ATTEST, MAX_TPMT_PUBLIC, MAX_TPMT_SIGNATURE};
 use zeroize::Zeroizing;
 
+pub use address::{AddressError, TpmAddress};
 pub use error::TpmError;
+#[cfg(feature = "esapi")]
+pub use esapi::EsapiTpm;
+
+/// Which algorithm a key is to have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KeyKind {
+    /// Endorsement key: the one that has a certificate in NV memory; where none has, and for the
+    /// attestation key, ECC P-256 if the TPM can do it, else RSA-2048.
+    #[default]
+    Auto,
+    /// ECC NIST P-256.
+    Ecc,
+    /// RSA-2048.
+    Rsa,
+}
+
+/// How to reach a TPM and which keys to use.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TpmOptions {
+    /// Where it is.
+    pub address: TpmAddress,
+    /// Algorithm of the endorsement key.
+    pub ek: KeyKind,
+    /// Algorithm of the attestation key.
+    pub ak: KeyKind,
+}
+
+/// What the TPM has loaded: everyone's on a TPM without resource manager, else only ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeldHandles {
+    /// Transient objects.
+    pub objects: usize,
+    /// Sessions.
+    pub sessions: usize,
+}
 
 /// PCRs of one bank: what one `TPMS_PCR_SELECTION` says (TPM 2.0 Library part 2, 10.6.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,4 +164,7 @@ pub trait Tpm {
 
     /// Fills `out` from the TPM's random number generator.
     fn random(&mut self, out: &mut [u8]) -> Result<(), TpmError>;
+
+    /// Counts the transient objects and sessions that are loaded, by `TPM2_GetCapability`.
+    fn held_handles(&mut self) -> Result<HeldHandles, TpmError>;
 }
