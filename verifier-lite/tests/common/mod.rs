@@ -47,7 +47,7 @@ pub(crate) fn unhex(text: &str) -> Vec<u8> {
         .collect()
 }
 
-/// A file recorded from a real kernel; see `tests/data/README.md`.
+/// A file recorded from a real kernel; `README.md` beside it says where from.
 pub(crate) fn recorded(name: &str) -> Vec<u8> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../tests/data/debian12-amd64-6.1")
@@ -119,6 +119,16 @@ impl Swtpm {
         let done = self.command(line).output().unwrap().status.success();
         run(&mut self.command("tpm2_flushcontext -t"));
         done
+    }
+
+    /// Power off and on again, with these commands before and after.
+    pub(crate) fn power_cycle(&self, shutdown: &str, startup: &str) {
+        run(&mut self.command(shutdown));
+        run(Command::new("swtpm_ioctl")
+            .arg("--tcp")
+            .arg(format!("127.0.0.1:{}", self.port + 1))
+            .arg("-i"));
+        run(&mut self.command(startup));
     }
 
     fn command(&self, line: &str) -> Command {
