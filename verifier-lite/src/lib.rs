@@ -11,7 +11,9 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod credential;
+pub mod hex;
 mod kdf;
+pub mod manifest;
 mod pem;
 pub mod signing_key;
 #[cfg(test)]
