@@ -16,6 +16,7 @@ mod kdf;
 pub mod manifest;
 mod pem;
 pub mod signing_key;
+pub mod store;
 #[cfg(test)]
 #[path = "../tests/common/mod.rs"]
 mod test_util;
