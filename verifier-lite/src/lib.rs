@@ -15,11 +15,14 @@
 pub mod admission;
 pub mod credential;
 mod der;
+pub mod hex;
 mod kdf;
+pub mod manifest;
 mod pem;
 pub mod quote;
 pub mod signature;
 pub mod signing_key;
+pub mod store;
 #[cfg(test)]
 #[path = "../tests/common/mod.rs"]
 mod test_util;
