@@ -37,7 +37,7 @@ impl Verifier {
         let sums = dir.join("rootfs.sha256");
         during(sums.display().to_string(), fs::write(&sums, sha256sums()?))?;
         let key = dir.join("manifest.key");
-        run(program("motectl")?.args(["key", "new", "--out"]).arg(&key))?;
+        run(program("motectl")?.args(["key", "new", "-o"]).arg(&key))?;
         let mut build = program("motectl")?;
         build.args(["manifest", "build", "--sha256sums"]).arg(&sums);
         for glob in EXCLUDED {
