@@ -253,7 +253,7 @@ say trusted "again: the same device, $after_boot records of this boot appraised"
 
 # ---- what the agent did to the file system ----
 
-opened=$(cat "$dir"/strace.* | grep -cE '\b(open|openat|openat2)\(')
+opened=$(cat "$dir"/strace.* | grep -vE ' = -1 E' | grep -cE '\b(open|openat|openat2)\(')
 # Opened for writing, or changed without opening.
 written=$(cat "$dir"/strace.* | grep -vE ' = -1 E' | grep -E \
   'O_WRONLY|O_RDWR|O_CREAT|O_TRUNC|O_APPEND|O_TMPFILE|\b(creat|truncate|rename|renameat|renameat2|unlink|unlinkat|link|linkat|symlink|symlinkat|mkdir|mkdirat|rmdir|mknod|mknodat|chmod|fchmodat|chown|lchown|fchownat|utime|utimes|utimensat|setxattr|lsetxattr)\(')

@@ -5,6 +5,8 @@
 
 use std::collections::HashSet;
 use std::fs;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
 use std::process::Command;
 use std::thread;
 use std::time::Duration;
@@ -151,6 +153,27 @@ fn files_out_of_turn_unknown_files_and_violations_are_measured() {
         let replayed = ima::replay(&records, bank);
         assert_eq!(pcr(&kernel.tcti(), bank.name(), 10), hex::encode(&replayed));
     }
+}
+
+#[test]
+fn a_client_that_talks_nonsense_disturbs_nobody() {
+    let device = Device::new("nonsense").unwrap();
+    let port = device.kernel().port();
+    for message in [
+        &b"\x80\x01\xff\xff\xff\xff\0\0\x01\x44"[..], // a size that no command has
+        b"\x80\x01\0\0\0\x09\0\0\x01\x44",            // shorter than its own header
+        b"\x80\x01\0\0\0\x0c\0\0\x01\x7b",            // and then nothing more
+    ] {
+        let mut client = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        client.write_all(message).unwrap();
+        client.shutdown(Shutdown::Write).unwrap();
+        let mut answer = Vec::new();
+        // Closed, or reset because the kernel left bytes unread.
+        let _ = client.read_to_end(&mut answer);
+        assert!(answer.is_empty(), "{message:x?} was answered: {answer:x?}");
+    }
+    let random = tpm2(&device.kernel().tcti(), &["getrandom", "--hex", "8"]);
+    assert_eq!(random.trim().len(), 16);
 }
 
 #[test]
