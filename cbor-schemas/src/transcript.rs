@@ -4,11 +4,9 @@
 //! that only the enrolled TPM can activate, salted with that hash; every quote carries it too, so a
 //! quote made for one conversation is worth nothing in another.
 
-use core::fmt;
-
 use hkdf::Hkdf;
 use sha2::{Digest, Sha256};
-use zeroize::Zeroize;
+use zeroize::Zeroizing;
 
 /// SHA-256 of hello's payload as it travelled: all that either side keeps of it, and the
 /// external_aad of the challenge's signature, which binds the challenge to the hello it answers.
@@ -60,39 +58,14 @@ impl Transcript {
         hash.finalize().into()
     }
 
-    /// OSCORE Master Secret and Master Salt (RFC 8613, 3.2) from the activated credential.
-    pub fn session_secret(&self, credential: &[u8]) -> SessionSecret {
+    /// OSCORE Master Secret (RFC 8613, 3.2) from the activated credential. Master Salt stays empty:
+    /// the transcript salts the extraction already.
+    pub fn master_secret(&self, credential: &[u8]) -> Zeroizing<[u8; 16]> {
+        let mut secret = Zeroizing::new([0; 16]);
         let kdf = Hkdf::<Sha256>::new(Some(&self.0), credential);
-        let mut secret = SessionSecret {
-            master_secret: [0; 16],
-            master_salt: [0; 8],
-        };
         // HKDF-Expand fails only above 255 * 32 bytes (RFC 5869, 2.3).
-        let _ = kdf.expand(b"mote/1 oscore master secret", &mut secret.master_secret);
-        let _ = kdf.expand(b"mote/1 oscore master salt", &mut secret.master_salt);
+        let _ = kdf.expand(b"mote/1 oscore master secret", &mut *secret);
         secret
-    }
-}
-
-/// Input keying material of one OSCORE session. Wiped when dropped.
-#[derive(Clone, PartialEq, Eq)]
-pub struct SessionSecret {
-    /// Master Secret.
-    pub master_secret: [u8; 16],
-    /// Master Salt.
-    pub master_salt: [u8; 8],
-}
-
-impl fmt::Debug for SessionSecret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SessionSecret(..)")
-    }
-}
-
-impl Drop for SessionSecret {
-    fn drop(&mut self) {
-        self.master_secret.zeroize();
-        self.master_salt.zeroize();
     }
 }
 
@@ -106,7 +79,7 @@ mod tests {
             |hello: &[u8], challenge: &[u8]| Transcript::new(HelloDigest::of(hello), challenge);
         let base = transcript(b"hello", b"challenge");
         let (secret, quote) = (
-            base.session_secret(b"secret"),
+            base.master_secret(b"secret"),
             base.qualifying_data(b"nonce"),
         );
         for other in [
@@ -114,11 +87,10 @@ mod tests {
             transcript(b"hello", b"challengf"),
             transcript(b"helloc", b"hallenge"),
         ] {
-            assert_ne!(other.session_secret(b"secret"), secret);
+            assert_ne!(other.master_secret(b"secret"), secret);
             assert_ne!(other.qualifying_data(b"nonce"), quote);
         }
-        assert_ne!(base.session_secret(b"secres"), secret);
+        assert_ne!(base.master_secret(b"secres"), secret);
         assert_ne!(base.qualifying_data(b"noncf"), quote);
-        assert_ne!(secret.master_secret[..8], secret.master_salt);
     }
 }

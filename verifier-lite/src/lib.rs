@@ -4,16 +4,25 @@
 //!
 //! | type | proves | from |
 //! |---|---|---|
+//! | [`admission::Admission`] | somebody vouches for this endorsement key | allow list, certificate |
 //! | [`credential::EndorsementKey`] | credentials can be made for this key | the device's word |
 //! | [`signature::VerifyingKey`] | a restricted key bound to its TPM, once activated | the device's word |
+//! | [`quote::VerifiedQuote`] | that key signed these PCRs and this clock for our challenge | bytes, [`signature::VerifyingKey`] |
 //!
 //! Nothing here panics on what a peer sends; every refusal is an enum with a reason token.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod admission;
 pub mod credential;
+mod der;
+pub mod hex;
 mod kdf;
+pub mod manifest;
 mod pem;
+pub mod quote;
+pub mod signature;
 pub mod signing_key;
+pub mod store;
 #[cfg(test)]
 #[path = "../tests/common/mod.rs"]
 mod test_util;

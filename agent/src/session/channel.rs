@@ -26,12 +26,11 @@ pub(super) enum Opened<'p> {
 }
 
 impl Channel {
-    /// Keys from the secret that the TPM released (see [`Transcript::session_secret`]). `None` when
+    /// Keys from the secret that the TPM released (see [`Transcript::master_secret`]). `None` when
     /// the verifier gave us a kid that cannot be ours.
     pub(super) fn new(transcript: &Transcript, credential: &[u8], kid: &Kid) -> Option<Self> {
-        let secret = transcript.session_secret(credential);
-        let (key, salt) = (&secret.master_secret, &secret.master_salt);
-        let context = Context::derive(key, salt, None, kid.as_bytes(), &[]).ok()?;
+        let secret = transcript.master_secret(credential);
+        let context = Context::derive(&*secret, &[], None, kid.as_bytes(), &[]).ok()?;
         Some(Channel {
             context,
             transcript: *transcript,

@@ -47,7 +47,7 @@ pub(crate) fn unhex(text: &str) -> Vec<u8> {
         .collect()
 }
 
-/// A file recorded from a real kernel; see `tests/data/README.md`.
+/// A file recorded from a real kernel; `README.md` beside it says where from.
 pub(crate) fn recorded(name: &str) -> Vec<u8> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../tests/data/debian12-amd64-6.1")
@@ -80,7 +80,42 @@ pub(crate) struct Swtpm {
 impl Swtpm {
     /// A fresh TPM.
     pub(crate) fn start() -> Self {
+        Self::start_in(TempDir::new("swtpm"))
+    }
+
+    /// A TPM as a factory leaves it: RSA-2048 and ECC P-384 EKs at 0x81010001 and 0x81010016, their
+    /// certificates in NV (0x1c00002, 0x1c00016), and the maker's authority in `ca/`.
+    pub(crate) fn manufactured() -> Self {
         let dir = TempDir::new("swtpm");
+        let path = dir.path().display();
+        fs::create_dir(dir.file("ca")).unwrap();
+        fs::write(
+            dir.file("localca.conf"),
+            format!(
+                "statedir = {path}/ca\nsigningkey = {path}/ca/signkey.pem\n\
+                 issuercert = {path}/ca/issuercert.pem\ncertserial = {path}/ca/certserial\n"
+            ),
+        )
+        .unwrap();
+        fs::write(
+            dir.file("setup.conf"),
+            format!(
+                "create_certs_tool = /usr/bin/swtpm_localca\n\
+                 create_certs_tool_config = {path}/localca.conf\n\
+                 create_certs_tool_options = /etc/swtpm-localca.options\n"
+            ),
+        )
+        .unwrap();
+        run(Command::new("swtpm_setup")
+            .args(["--tpm2", "--create-ek-cert", "--ecc", "--overwrite"])
+            .arg("--tpmstate")
+            .arg(dir.path())
+            .arg("--config")
+            .arg(dir.file("setup.conf")));
+        Self::start_in(dir)
+    }
+
+    fn start_in(dir: TempDir) -> Self {
         // Another process may take the ports between our look and swtpm's: then it ends at once.
         for _ in 0..20 {
             let port = free_port_pair();
@@ -119,6 +154,16 @@ impl Swtpm {
         let done = self.command(line).output().unwrap().status.success();
         run(&mut self.command("tpm2_flushcontext -t"));
         done
+    }
+
+    /// Power off and on again, with these commands before and after.
+    pub(crate) fn power_cycle(&self, shutdown: &str, startup: &str) {
+        run(&mut self.command(shutdown));
+        run(Command::new("swtpm_ioctl")
+            .arg("--tcp")
+            .arg(format!("127.0.0.1:{}", self.port + 1))
+            .arg("-i"));
+        run(&mut self.command(startup));
     }
 
     fn command(&self, line: &str) -> Command {
