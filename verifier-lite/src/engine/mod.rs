@@ -19,6 +19,7 @@
 //! nonce: every reply has a Partial IV of its own, from a counter that the store holds ahead. It
 //! never changes stored state for a message that it refuses.
 
+mod attest;
 mod channel;
 mod echo;
 mod evidence;
