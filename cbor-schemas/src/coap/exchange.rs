@@ -11,7 +11,8 @@ use core::time::Duration;
 
 use heapless::{Deque, Vec};
 
-use super::message::{Message, Type, empty, reject};
+use super::message::{Message, Type};
+use super::writer::{empty, reject};
 use crate::time::Instant;
 
 /// Confirmable responses whose acknowledgement we repeat when they arrive again. With one request
