@@ -224,7 +224,7 @@ fn a_log_in_two_pcrs_and_two_banks_replays_in_all_of_them() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(24) })]
 
     /// However the log is cut into messages, and wherever quotes are taken, each quote certifies what was
     /// in the TPM then, and the end is the same.
