@@ -1,1 +1,19 @@
-//! Placeholder.
+//! Mote's attester: quotes a TPM 2.0 and reads the kernel's measurement list, so that a verifier
+//! can tell what this device runs.
+//!
+//! | module | what | touches |
+//! |---|---|---|
+//! | [`tpm`] | the TPM behind the trait [`tpm::Tpm`] | `/dev/tpmrm0` or a swtpm |
+//! | [`measurement_log`] | the IMA list behind [`measurement_log::MeasurementLog`] | securityfs, read-only |
+//! | [`session`] | the conversation, sans-IO | nothing |
+//! | [`verifier_key`] | the pinned key of the verifier | nothing |
+//! | [`link`] | sockets, clock and signals around a session | UDP |
+//!
+//! Nothing here opens a file for writing: keys live in RAM, and the kernel's list is the queue.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod link;
+pub mod measurement_log;
+pub mod session;
+pub mod tpm;
+pub mod verifier_key;

@@ -19,6 +19,7 @@
 //! parsing says what a peer claims. Verification is the verifier's (`mote-verifier`), which is the
 //! only place where claims become evidence.
 #![no_std]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod cbor;
 pub mod coap;

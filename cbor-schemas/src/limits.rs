@@ -36,5 +36,8 @@ pub const MAX_PCR_BANKS: usize = 4;
 /// PCRs of a PC Client TPM (PC Client Platform TPM Profile, 4.6).
 pub const PCR_COUNT: usize = 24;
 
+/// Longest OSCORE ID Context, in bytes. Ours have none; that of RFC 8613, appendix C has 8.
+pub const MAX_ID_CONTEXT: usize = 32;
+
 /// Longest OSCORE Sender ID with a 13-byte nonce (RFC 8613, 3.3).
 pub const MAX_KID: usize = 7;

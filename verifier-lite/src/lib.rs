@@ -19,13 +19,16 @@ pub mod appraise;
 mod boot_aggregate;
 pub mod credential;
 mod der;
+pub mod hex;
 mod kdf;
 pub mod log_entry;
+pub mod manifest;
 mod pem;
 pub mod prefix;
 pub mod quote;
 pub mod signature;
 pub mod signing_key;
+pub mod store;
 #[cfg(test)]
 #[path = "../tests/common/mod.rs"]
 mod test_util;

@@ -10,7 +10,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use aws_lc_rs::encoding::AsDer;
+use aws_lc_rs::digest;
+use aws_lc_rs::encoding::{AsBigEndian, AsDer, EcPrivateKeyBin};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair,
@@ -160,6 +161,18 @@ impl SigningKey {
         &self.public
     }
 
+    /// ES256 over `message`, always the same for the same message (RFC 6979): for signed files that
+    /// builds must be able to reproduce. Slower than [`SigningKey::sign`].
+    pub fn sign_deterministic(&self, message: &[u8]) -> Result<[u8; SIGNATURE_LEN], KeyError> {
+        let private = self.pair.private_key();
+        let scalar = AsBigEndian::<EcPrivateKeyBin<'_>>::as_be_bytes(&private)
+            .map_err(|_| KeyError::Crypto)?;
+        let key =
+            p256::ecdsa::SigningKey::from_slice(scalar.as_ref()).map_err(|_| KeyError::Crypto)?;
+        let signature: p256::ecdsa::Signature = p256::ecdsa::signature::Signer::sign(&key, message);
+        Ok(signature.to_bytes().into())
+    }
+
     /// ES256 over `message`: raw `r || s`.
     pub fn sign(&self, message: &[u8]) -> Result<[u8; SIGNATURE_LEN], KeyError> {
         let signature = self
@@ -218,6 +231,15 @@ impl PublicKey {
     pub fn to_pem(&self) -> Result<String, KeyError> {
         let der = self.key.as_der().map_err(|_| KeyError::Crypto)?;
         Ok(pem::encode("PUBLIC KEY", der.as_ref()))
+    }
+
+    /// How signed objects name this key: the first 8 bytes of SHA-256 of its SPKI.
+    pub fn key_id(&self) -> [u8; 8] {
+        let spki = [P256_SPKI_PREFIX, &self.point].concat();
+        let digest = digest::digest(&digest::SHA256, &spki);
+        let mut id = [0; 8];
+        id.copy_from_slice(&digest.as_ref()[..8]);
+        id
     }
 
     /// The uncompressed point, `04 || x || y`.

@@ -1,0 +1,351 @@
+//! open, log and beat, and what the verifier's replies make of them.
+
+use core::time::Duration;
+
+use heapless::Vec;
+use mote_schemas::cbor::{self, BufferTooSmall, Bytes, Text};
+use mote_schemas::coap::{Code, Message};
+use mote_schemas::ima::{Endian, ListFormat, ListParser, Step as Parsed};
+use mote_schemas::limits::{MAX_MESSAGE, MAX_PCR_BANKS, PCR_COUNT};
+use mote_schemas::message::{
+    Beat, Entries, EntriesWriter, Entry, FullQuote, Log, Nonce, Open, PcrBank, PcrBanks, Reasons,
+    Reply, Wants, path,
+};
+use mote_schemas::reason::Reason;
+use mote_schemas::time::Instant;
+
+use super::channel::Opened;
+use super::{Device, Event, OVERHEAD, Session, Step, StepError, Token};
+use crate::measurement_log::{LogError, MeasurementLog};
+use crate::tpm::{PcrSelection, Quote, Tpm};
+
+/// PCR values of every bank that may be quoted, SHA-512 in the worst case.
+const MAX_PCR_VALUES: usize = MAX_PCR_BANKS * PCR_COUNT * 64;
+
+/// Room for records in the kernel's format; they shrink when they are encoded.
+const READ_BUFFER: usize = MAX_MESSAGE + 512;
+
+/// The list as this machine's kernel writes it.
+const KERNEL_LIST: ListFormat = ListFormat {
+    endian: Endian::NATIVE,
+    ..ListFormat::LITTLE_SHA1
+};
+
+/// Interval until the verifier sets one.
+const DEFAULT_INTERVAL: Duration = Duration::from_secs(300);
+
+/// Where the conversation stands.
+#[derive(Debug)]
+pub(super) struct Progress {
+    /// The verifier's nonce and its id.
+    nonce: Option<(u8, Vec<u8, 32>)>,
+    /// First record that the verifier does not have.
+    wanted: u64,
+    /// First record that the last request did not carry.
+    sent: u64,
+    /// The list went on after that.
+    behind: bool,
+    /// The verifier asked for PCR values.
+    pcr_values: bool,
+    interval: Duration,
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Progress {
+            nonce: None,
+            wanted: 0,
+            sent: 0,
+            behind: false,
+            pcr_values: false,
+            interval: DEFAULT_INTERVAL,
+        }
+    }
+}
+
+impl Progress {
+    /// A new session: the challenge's random is the nonce of open's quote.
+    pub(super) fn opening(random: &[u8; 16]) -> Self {
+        Progress {
+            nonce: Vec::from_slice(random).ok().map(|nonce| (0, nonce)),
+            ..Progress::default()
+        }
+    }
+}
+
+impl Session {
+    pub(super) fn request_open(
+        &mut self,
+        now: Instant,
+        device: &mut Device<'_>,
+    ) -> Result<(), StepError> {
+        let (_, quote) = self.quote(device)?;
+        let mut values = [0; MAX_PCR_VALUES];
+        let pcrs = read_pcrs(device.tpm, &self.settings.selection, &mut values)?;
+        let records = device.log.count()?;
+        let open = Open {
+            quote: full_quote(&quote)?,
+            pcrs: pcrs.ok_or(StepError::Stale)?,
+            records,
+            boot_log: None,
+            software: Some(Text::truncated(concat!(
+                "mote-agent ",
+                env!("CARGO_PKG_VERSION")
+            ))),
+        };
+        self.progress.sent = 0;
+        self.progress.behind = records > 0;
+        let mut payload = [0; MAX_MESSAGE];
+        let len = cbor::encode(&open, &mut payload)?;
+        self.send_protected(now, path::OPEN, &payload[..len], device)
+    }
+
+    pub(super) fn request_log(
+        &mut self,
+        now: Instant,
+        device: &mut Device<'_>,
+    ) -> Result<(), StepError> {
+        let mut room = [0; MAX_MESSAGE];
+        let budget = self.settings.datagram.saturating_sub(OVERHEAD);
+        let (entries, more) = match self.read_entries(device.log, &mut room[..budget])? {
+            // Not even one fits: a datagram of its own, larger than we would like.
+            (entries, true) if entries.is_empty() => {
+                self.read_entries(device.log, &mut room[..MAX_MESSAGE - OVERHEAD])?
+            }
+            read => read,
+        };
+        let from = self.progress.wanted;
+        if entries.is_empty() && more {
+            return Err(LogError::RecordTooLarge {
+                record: from,
+                size: MAX_MESSAGE,
+            }
+            .into());
+        }
+        self.progress.sent = from + entries.len();
+        self.progress.behind = more;
+        let mut payload = [0; MAX_MESSAGE];
+        let len = cbor::encode(&Log { from, entries }, &mut payload)?;
+        self.send_protected(now, path::LOG, &payload[..len], device)
+    }
+
+    pub(super) fn request_beat(
+        &mut self,
+        now: Instant,
+        device: &mut Device<'_>,
+    ) -> Result<(), StepError> {
+        let (nonce_id, quote) = self.quote(device)?;
+        let mut room = [0; MAX_MESSAGE];
+        let mut values = [0; MAX_PCR_VALUES];
+        let pcrs = if self.progress.pcr_values {
+            read_pcrs(device.tpm, &self.settings.selection, &mut values)?
+        } else {
+            None
+        };
+        let mut beat = Beat {
+            nonce_id,
+            quote: full_quote(&quote)?,
+            pcrs,
+            from: None,
+            entries: None,
+            more: None,
+        };
+        let mut payload = [0; MAX_MESSAGE];
+        let bare = cbor::encode(&beat, &mut payload)?;
+        let budget = self.settings.datagram.saturating_sub(OVERHEAD + bare);
+        let (entries, more) = self.read_entries(device.log, &mut room[..budget])?;
+        if !entries.is_empty() {
+            beat.from = Some(self.progress.wanted);
+            beat.entries = Some(entries);
+        }
+        beat.more = more.then_some(true);
+        self.progress.sent = self.progress.wanted + entries.len();
+        self.progress.behind = more;
+        let len = cbor::encode(&beat, &mut payload)?;
+        self.send_protected(now, path::BEAT, &payload[..len], device)
+    }
+
+    /// Quotes over the current nonce; its id comes along.
+    fn quote(&self, device: &mut Device<'_>) -> Result<(u8, Quote), StepError> {
+        let channel = self.channel.as_ref().ok_or(StepError::Stale)?;
+        let (id, nonce) = self.progress.nonce.as_ref().ok_or(StepError::Stale)?;
+        let qualifying_data = channel.transcript().qualifying_data(nonce);
+        let quote = device
+            .tpm
+            .quote(&self.settings.selection, &qualifying_data)?;
+        Ok((*id, quote))
+    }
+
+    /// Entries from the wanted record on, as many as fit `room`, and whether the list goes on.
+    fn read_entries<'r>(
+        &self,
+        log: &mut dyn MeasurementLog,
+        room: &'r mut [u8],
+    ) -> Result<(Entries<'r>, bool), StepError> {
+        let mut raw = [0; READ_BUFFER];
+        let chunk = match log.read(self.progress.wanted, &mut raw) {
+            // Nothing that a datagram could carry: request_log says so if it matters.
+            Err(LogError::RecordTooLarge { .. }) => return Ok((Entries::EMPTY, true)),
+            other => other?,
+        };
+        let mut rest = &raw[..chunk.bytes];
+        let mut parser = ListParser::new(KERNEL_LIST);
+        let mut writer = EntriesWriter::new(room);
+        // The log hands out whole records that it has parsed itself.
+        while let Ok(Parsed::Record(record, len)) = parser.next(rest) {
+            let entry = Entry {
+                template: record.template_name,
+                data: record.template_data,
+                pcr: record.pcr,
+                violation: record.is_violation(),
+            };
+            if writer.push(&entry).is_err() {
+                return Ok((writer.finish(), true));
+            }
+            rest = &rest[len..];
+        }
+        Ok((writer.finish(), chunk.more))
+    }
+
+    fn send_protected(
+        &mut self,
+        now: Instant,
+        path: &str,
+        payload: &[u8],
+        device: &mut Device<'_>,
+    ) -> Result<(), StepError> {
+        let message_id = self.exchange.next_message_id();
+        let channel = self.channel.as_mut().ok_or(StepError::Stale)?;
+        let mut message = [0; MAX_MESSAGE];
+        let len = channel.seal(
+            message_id,
+            super::token(device),
+            path,
+            &self.echo,
+            payload,
+            &mut message,
+        )?;
+        self.echo.clear();
+        self.send(now, &message[..len], device)
+    }
+
+    pub(super) fn evidence_response(
+        &mut self,
+        now: Instant,
+        response: &Message<'_>,
+        device: &mut Device<'_>,
+    ) {
+        let Some(channel) = self.channel.as_mut() else {
+            return;
+        };
+        let mut plain = [0; MAX_MESSAGE];
+        let body = match channel.open(response, &mut plain) {
+            Opened::Protected(body) => body,
+            // Anyone can say so. It costs us one hello after a back-off, never the evidence.
+            Opened::Unprotected => {
+                self.exchange.accept(response);
+                self.refused(now, response.code(), &response.body(), device);
+                return;
+            }
+            Opened::Forged => return,
+        };
+        self.exchange.accept(response);
+        match body.code() {
+            Code::CHANGED => match cbor::decode(body.payload()) {
+                Ok(reply) => self.reply(now, &reply, device),
+                Err(_) => {
+                    self.start_over(now, device);
+                }
+            },
+            // RFC 8613, B.1.2: the verifier lost its replay window; show that we are alive.
+            Code::UNAUTHORIZED if self.take_echo(&body) => self.go_on(now, self.step, device),
+            code => self.refused(now, code, &body, device),
+        }
+    }
+
+    fn reply(&mut self, now: Instant, reply: &Reply<'_>, device: &mut Device<'_>) {
+        let progress = &mut self.progress;
+        let advanced = reply.next_record > progress.wanted;
+        progress.wanted = reply.next_record;
+        progress.behind |= reply.next_record < progress.sent;
+        if let Some(Nonce { id, value, .. }) = reply.nonce {
+            progress.nonce = Vec::from_slice(value.get()).ok().map(|value| (id, value));
+        }
+        if let Some(seconds) = reply.interval {
+            progress.interval = Duration::from_secs(u64::from(seconds));
+        }
+        let wants = reply.wants.unwrap_or_default();
+        progress.pcr_values = wants.contains(Wants::PCR_VALUES);
+        if advanced || self.step == Step::Open {
+            self.immediate = 0;
+        }
+        let asked_for = |reason: Reason| {
+            let tokens = reply.reasons.as_ref();
+            tokens.is_some_and(|list| list.tokens().any(|token| token == reason.token()))
+        };
+        if wants.contains(Wants::HELLO) {
+            self.go_on(now, Step::Hello { keys: true }, device);
+        } else if self.progress.behind {
+            self.go_on(now, Step::Log, device);
+        } else if asked_for(Reason::NonceExpired) || self.progress.pcr_values {
+            self.go_on(now, Step::Beat, device);
+        } else {
+            self.backoff.reset();
+            self.immediate = 0;
+            let random = device.random_u32();
+            let next = self
+                .settings
+                .pacing
+                .jittered(self.progress.interval, random);
+            self.step = Step::Beat;
+            self.due = now + next;
+            self.event = Some(Event::Appraised {
+                tier: reply.tier,
+                reasons: reply
+                    .reasons
+                    .iter()
+                    .flat_map(Reasons::tokens)
+                    .filter_map(|token| Token::try_from(token).ok())
+                    .collect(),
+                records: reply.next_record,
+                next,
+            });
+        }
+    }
+}
+
+impl From<BufferTooSmall> for StepError {
+    /// Everything we encode is bounded below [`MAX_MESSAGE`], except an open with more PCR values
+    /// than a message holds; a new session would not help, a smaller selection does.
+    fn from(_: BufferTooSmall) -> Self {
+        StepError::Stale
+    }
+}
+
+fn full_quote(quote: &Quote) -> Result<FullQuote<'_>, StepError> {
+    let attest = Bytes::new(&quote.attest).ok_or(StepError::Stale)?;
+    let signature = Bytes::new(&quote.signature).ok_or(StepError::Stale)?;
+    Ok(FullQuote { attest, signature })
+}
+
+/// Reads the selected PCRs into `values`, split by bank.
+fn read_pcrs<'v>(
+    tpm: &mut dyn Tpm,
+    selection: &[PcrSelection],
+    values: &'v mut [u8],
+) -> Result<Option<PcrBanks<'v>>, StepError> {
+    let len = tpm.read_pcrs(selection, values)?;
+    let mut rest = &values[..len];
+    let banks = selection.iter().map_while(|bank| {
+        let digest_len = mote_schemas::tpm::HashAlg::from_u16(bank.bank)?.digest_len();
+        let size = digest_len * bank.mask.count_ones() as usize;
+        let (own, after) = rest.split_at_checked(size)?;
+        rest = after;
+        Some(PcrBank {
+            hash_alg: bank.bank,
+            mask: bank.mask,
+            values: Bytes::new(own)?,
+        })
+    });
+    Ok(PcrBanks::new(banks))
+}

@@ -1,0 +1,486 @@
+//! [`Tpm`] by tpm2-tss' ESAPI (`tss-esapi` 7, libtss2 3.2 or newer).
+//!
+//! The attestation key stays loaded while connected; the endorsement key only while it activates a
+//! credential. Guards flush every other handle on every path. A connection that is lost, or whose
+//! TPM was reset, is made anew once per call: the keys are the same again by construction.
+
+mod fault;
+mod guard;
+mod nv;
+mod pcr;
+mod template;
+
+use heapless::Vec;
+use tss_esapi::attributes::SessionAttributesBuilder;
+use tss_esapi::constants::response_code::Tss2ResponseCodeKind as Kind;
+use tss_esapi::constants::{CapabilityType, SessionType};
+use tss_esapi::handles::{AuthHandle, KeyHandle, ObjectHandle, SessionHandle, TpmHandle};
+use tss_esapi::interface_types::algorithm::HashingAlgorithm;
+use tss_esapi::interface_types::resource_handles::Hierarchy;
+use tss_esapi::interface_types::session_handles::{AuthSession, PolicySession};
+use tss_esapi::structures::{
+    CapabilityData, CreatePrimaryKeyResult, Data, Digest, EncryptedSecret, IdObject, Nonce, Public,
+    SignatureScheme, SymmetricDefinition,
+};
+use tss_esapi::tcti_ldr::DeviceConfig;
+use tss_esapi::traits::Marshall;
+use tss_esapi::{Context, TctiNameConf};
+
+use self::fault::{Connection, Fault, during, tpm_kind};
+use self::guard::Flush;
+use self::template::Algorithm;
+use super::{
+    HeldHandles, Identity, KeyKind, PcrSelection, Quote, Secret, Tpm, TpmAddress, TpmError,
+    TpmOptions,
+};
+use mote_schemas::limits::{MAX_PCR_BANKS, MAX_TPMT_PUBLIC};
+
+/// A TPM reached through tpm2-tss.
+#[derive(Debug)]
+pub struct EsapiTpm {
+    options: TpmOptions,
+    open: Option<Open>,
+}
+
+/// A connection, with what was found out through it.
+#[derive(Debug)]
+struct Open {
+    context: Context,
+    ek_algorithm: Algorithm,
+    ek: Option<Vec<u8, MAX_TPMT_PUBLIC>>,
+    ak: Option<AttestationKey>,
+}
+
+/// The loaded attestation key. The context flushes it when it is dropped.
+#[derive(Clone, Debug)]
+struct AttestationKey {
+    handle: KeyHandle,
+    public: Vec<u8, MAX_TPMT_PUBLIC>,
+}
+
+impl EsapiTpm {
+    /// Connects.
+    ///
+    /// # Errors
+    /// [`TpmError::NoDevice`], [`TpmError::NoPermission`], [`TpmError::InUse`],
+    /// [`TpmError::NoSimulator`] or [`TpmError::NoTransport`] when there is no way to a TPM.
+    pub fn new(options: TpmOptions) -> Result<Self, TpmError> {
+        let mut tpm = Self {
+            options,
+            open: None,
+        };
+        tpm.with(|_, _| Ok(()))?;
+        Ok(tpm)
+    }
+
+    /// Runs `operation` on a connected TPM. A connection from before this call may have gone stale
+    /// since, so it gets a second chance.
+    fn with<T>(
+        &mut self,
+        mut operation: impl FnMut(&mut Open, &TpmOptions) -> Result<T, Fault>,
+    ) -> Result<T, TpmError> {
+        loop {
+            let reused = self.open.is_some();
+            let open = match &mut self.open {
+                Some(open) => open,
+                none => none.insert(Open::new(&self.options)?),
+            };
+            match operation(open, &self.options) {
+                Ok(value) => return Ok(value),
+                Err(fault) => {
+                    if fault.connection == Connection::Lost {
+                        self.open = None;
+                        if reused {
+                            log::info!("{}; connecting again", fault.error);
+                            continue;
+                        }
+                    }
+                    return Err(fault.error);
+                }
+            }
+        }
+    }
+}
+
+impl Tpm for EsapiTpm {
+    fn identity(&mut self) -> Result<Identity, TpmError> {
+        self.with(|open, options| {
+            Ok(Identity {
+                ek: open.endorsement_public()?,
+                ak: open.attestation_key(options)?.public,
+            })
+        })
+    }
+
+    fn ek_certificate(&mut self, out: &mut [u8]) -> Result<Option<usize>, TpmError> {
+        self.with(|open, _| nv::read_certificate(&mut open.context, open.ek_algorithm, out))
+    }
+
+    fn activate_credential(
+        &mut self,
+        credential_blob: &[u8],
+        encrypted_secret: &[u8],
+    ) -> Result<Secret, TpmError> {
+        let malformed = |_| TpmError::MalformedCredential;
+        let credential = IdObject::try_from(credential_blob).map_err(malformed)?;
+        let secret = EncryptedSecret::try_from(encrypted_secret).map_err(malformed)?;
+        self.with(|open, options| open.activate(options, &credential, &secret))
+    }
+
+    fn quote(
+        &mut self,
+        selection: &[PcrSelection],
+        qualifying_data: &[u8; 32],
+    ) -> Result<Quote, TpmError> {
+        self.with(|open, options| open.quote(options, selection, qualifying_data))
+    }
+
+    fn read_pcrs(&mut self, selection: &[PcrSelection], out: &mut [u8]) -> Result<usize, TpmError> {
+        self.with(|open, _| {
+            pcr::check(selection, &pcr::banks(&mut open.context)?)?;
+            pcr::read(&mut open.context, selection, out)
+        })
+    }
+
+    fn banks(&mut self) -> Result<Vec<PcrSelection, MAX_PCR_BANKS>, TpmError> {
+        self.with(|open, _| {
+            let banks = pcr::banks(&mut open.context)?;
+            Ok(banks.into_iter().take(MAX_PCR_BANKS).collect())
+        })
+    }
+
+    fn random(&mut self, out: &mut [u8]) -> Result<(), TpmError> {
+        self.with(|open, _| {
+            let mut rest = &mut *out;
+            while !rest.is_empty() {
+                // A TPM gives at most one digest's worth at a time (part 3, 16.1).
+                let random = open
+                    .context
+                    .get_random(rest.len().min(32))
+                    .map_err(during("TPM2_GetRandom"))?;
+                let size = random.value().len().min(rest.len());
+                let (filled, left) = rest.split_at_mut(size);
+                filled.copy_from_slice(&random.value()[..size]);
+                if size == 0 {
+                    return Err(TpmError::Busy {
+                        command: "TPM2_GetRandom",
+                    }
+                    .into());
+                }
+                rest = left;
+            }
+            Ok(())
+        })
+    }
+
+    fn held_handles(&mut self) -> Result<HeldHandles, TpmError> {
+        self.with(|open, _| open.held_handles())
+    }
+}
+
+impl Open {
+    fn new(options: &TpmOptions) -> Result<Self, TpmError> {
+        let mut context = Context::new(transport(&options.address)?)
+            .map_err(|error| fault::diagnose(&options.address, error))?;
+        let ek_algorithm =
+            choose_endorsement_key(&mut context, options.ek).map_err(|fault| fault.error)?;
+        Ok(Self {
+            context,
+            ek_algorithm,
+            ek: None,
+            ak: None,
+        })
+    }
+
+    fn endorsement_public(&mut self) -> Result<Vec<u8, MAX_TPMT_PUBLIC>, Fault> {
+        if self.ek.is_none() {
+            let (_guard, public) = load_endorsement_key(&mut self.context, self.ek_algorithm)?;
+            self.ek = Some(public);
+        }
+        // Just filled if it was empty.
+        Ok(self.ek.clone().unwrap_or_default())
+    }
+
+    fn attestation_key(&mut self, options: &TpmOptions) -> Result<AttestationKey, Fault> {
+        if let Some(key) = &self.ak {
+            return Ok(key.clone());
+        }
+        let algorithm = choose_attestation_key(&mut self.context, options.ak)?;
+        let template =
+            template::attestation_key(algorithm).map_err(during("building the AK template"))?;
+        let key = create_primary(&mut self.context, template)?;
+        let key = AttestationKey {
+            handle: key.key_handle,
+            public: public_bytes(&key.out_public)?,
+        };
+        self.ak = Some(key.clone());
+        Ok(key)
+    }
+
+    fn activate(
+        &mut self,
+        options: &TpmOptions,
+        credential: &IdObject,
+        secret: &EncryptedSecret,
+    ) -> Result<Secret, Fault> {
+        const COMMAND: &str = "TPM2_ActivateCredential";
+        let ak = self.attestation_key(options)?;
+        let (mut context, _) = load_endorsement_key(&mut self.context, self.ek_algorithm)?;
+        let ek = context.handle();
+        let (mut context, session) = start_endorsement_session(&mut context, ek)?;
+        let released = context.execute_with_sessions(
+            (
+                Some(AuthSession::Password),
+                Some(AuthSession::PolicySession(session)),
+                None,
+            ),
+            |context| {
+                context.activate_credential(
+                    ak.handle,
+                    KeyHandle::from(ek),
+                    credential.clone(),
+                    secret.clone(),
+                )
+            },
+        );
+        match released {
+            Ok(released) => Secret::new(released.value()).ok_or_else(|| {
+                TpmError::TooLarge {
+                    what: "the activated secret",
+                    size: released.value().len(),
+                    limit: super::MAX_SECRET,
+                }
+                .into()
+            }),
+            Err(error) => Err(match tpm_kind(error) {
+                // What libtpms says of bad OAEP padding, and any TPM in failure mode of everything.
+                Some(Kind::Failure) if context.get_random(1).is_ok() => {
+                    TpmError::WrongCredential.into()
+                }
+                // The HMAC over the AK's Name, or the seed's padding, is not what it should be
+                // (part 1, 24): which of the two depends on the key's algorithm.
+                Some(Kind::Integrity | Kind::Value) => TpmError::WrongCredential.into(),
+                Some(Kind::Size | Kind::Insufficient | Kind::EccPoint) => {
+                    TpmError::MalformedCredential.into()
+                }
+                _ => during(COMMAND)(error),
+            }),
+        }
+    }
+
+    fn quote(
+        &mut self,
+        options: &TpmOptions,
+        selection: &[PcrSelection],
+        qualifying_data: &[u8; 32],
+    ) -> Result<Quote, Fault> {
+        const COMMAND: &str = "TPM2_Quote";
+        pcr::check(selection, &pcr::banks(&mut self.context)?)?;
+        let list = pcr::to_list(selection)?;
+        let ak = self.attestation_key(options)?;
+        let data = Data::try_from(qualifying_data.as_slice()).map_err(during(COMMAND))?;
+        let (attest, signature) = self
+            .context
+            .execute_with_session(Some(AuthSession::Password), |context| {
+                context.quote(ak.handle, data, SignatureScheme::Null, list)
+            })
+            .map_err(during(COMMAND))?;
+        Ok(Quote {
+            attest: bounded("the quote", &attest.marshall().map_err(during(COMMAND))?)?,
+            signature: bounded(
+                "the quote's signature",
+                &signature.marshall().map_err(during(COMMAND))?,
+            )?,
+        })
+    }
+
+    fn held_handles(&mut self) -> Result<HeldHandles, Fault> {
+        /// First handles of part 2, 7.2: loaded sessions have two types.
+        const HMAC_SESSION: u32 = 0x0200_0000;
+        const POLICY_SESSION: u32 = 0x0300_0000;
+        const TRANSIENT: u32 = 0x8000_0000;
+        let mut count = |first: u32| -> Result<usize, Fault> {
+            let (data, _) = self
+                .context
+                .get_capability(CapabilityType::Handles, first, 254)
+                .map_err(during("TPM2_GetCapability"))?;
+            let CapabilityData::Handles(handles) = data else {
+                return Ok(0);
+            };
+            let same_type = |handle: &&TpmHandle| u32::from(**handle) >> 24 == first >> 24;
+            Ok(handles.into_inner().iter().filter(same_type).count())
+        };
+        Ok(HeldHandles {
+            objects: count(TRANSIENT)?,
+            sessions: count(HMAC_SESSION)? + count(POLICY_SESSION)?,
+        })
+    }
+}
+
+/// The transport, from values: the library's parser for strings would bring regular expressions.
+fn transport(address: &TpmAddress) -> Result<TctiNameConf, TpmError> {
+    let invalid = |_| TpmError::Unsupported {
+        what: "transport of that name",
+        instead: "`tpm` to `device:/dev/tpmrm0`",
+    };
+    match address {
+        TpmAddress::Device(path) => path
+            .to_string_lossy()
+            .parse::<DeviceConfig>()
+            .map(TctiNameConf::Device)
+            .map_err(invalid),
+        #[cfg(feature = "esapi-swtpm")]
+        TpmAddress::Swtpm { host, port } => format!("host={host},port={port}")
+            .parse()
+            .map(TctiNameConf::Swtpm)
+            .map_err(invalid),
+        #[cfg(not(feature = "esapi-swtpm"))]
+        TpmAddress::Swtpm { .. } => Err(TpmError::Unsupported {
+            what: "swtpm transport in this build",
+            instead: "`tpm` to `device:/dev/tpmrm0`, or build with the feature esapi-swtpm",
+        }),
+    }
+}
+
+/// `auto`: the key that has a certificate, since that is the one the manufacturer vouches for.
+fn choose_endorsement_key(context: &mut Context, kind: KeyKind) -> Result<Algorithm, Fault> {
+    match kind {
+        KeyKind::Rsa => Ok(Algorithm::Rsa),
+        KeyKind::Ecc if has_p256(context)? => Ok(Algorithm::Ecc),
+        KeyKind::Ecc => Err(no_ecc("`ek = \"rsa\"`")),
+        KeyKind::Auto => {
+            let ecc = has_p256(context)?;
+            if ecc && nv::has_certificate(context, Algorithm::Ecc)? {
+                Ok(Algorithm::Ecc)
+            } else if !ecc || nv::has_certificate(context, Algorithm::Rsa)? {
+                Ok(Algorithm::Rsa)
+            } else {
+                Ok(Algorithm::Ecc)
+            }
+        }
+    }
+}
+
+fn choose_attestation_key(context: &mut Context, kind: KeyKind) -> Result<Algorithm, Fault> {
+    match kind {
+        KeyKind::Rsa => Ok(Algorithm::Rsa),
+        KeyKind::Ecc | KeyKind::Auto if has_p256(context)? => Ok(Algorithm::Ecc),
+        KeyKind::Ecc => Err(no_ecc("`ak = \"rsa\"`")),
+        KeyKind::Auto => Ok(Algorithm::Rsa),
+    }
+}
+
+fn no_ecc(instead: &'static str) -> Fault {
+    TpmError::Unsupported {
+        what: "ECC P-256",
+        instead,
+    }
+    .into()
+}
+
+fn has_p256(context: &mut Context) -> Result<bool, Fault> {
+    /// `TPM_ECC_NIST_P256` (TCG Algorithm Registry, 6.4).
+    const NIST_P256: u32 = 0x0003;
+    // One curve from P-256 on: it is the one, or there is none.
+    match context.get_capability(CapabilityType::EccCurves, NIST_P256, 1) {
+        Ok((CapabilityData::EccCurves(curves), _)) => Ok(curves
+            .into_inner()
+            .first()
+            .is_some_and(|curve| u16::from(*curve) == NIST_P256 as u16)),
+        Ok(_) => Ok(false),
+        // A TPM without any ECC does not know the capability.
+        Err(error) if tpm_kind(error) == Some(Kind::Value) => Ok(false),
+        Err(error) => Err(during("TPM2_GetCapability")(error)),
+    }
+}
+
+fn create_primary(
+    context: &mut Context,
+    template: Public,
+) -> Result<CreatePrimaryKeyResult, Fault> {
+    context
+        .execute_with_session(Some(AuthSession::Password), |context| {
+            context.create_primary(Hierarchy::Endorsement, template, None, None, None, None)
+        })
+        .map_err(during("TPM2_CreatePrimary"))
+}
+
+fn load_endorsement_key(
+    context: &mut Context,
+    algorithm: Algorithm,
+) -> Result<(Flush<'_>, Vec<u8, MAX_TPMT_PUBLIC>), Fault> {
+    let template =
+        template::endorsement_key(algorithm).map_err(during("building the EK template"))?;
+    let key = create_primary(context, template)?;
+    let guard = Flush::new(context, ObjectHandle::from(key.key_handle));
+    Ok((guard, public_bytes(&key.out_public)?))
+}
+
+/// A session that satisfies the EK's policy A, PolicySecret(endorsement) (EK Credential Profile
+/// 2.3, B.6.2).
+///
+/// It is salted with the EK and encrypts the first response parameter, so that the activated
+/// secret does not cross the bus between TPM and CPU in the clear.
+fn start_endorsement_session<'c>(
+    context: &'c mut Context,
+    ek: ObjectHandle,
+) -> Result<(Flush<'c>, PolicySession), Fault> {
+    const START: &str = "TPM2_StartAuthSession";
+    let session = context
+        .start_auth_session(
+            Some(KeyHandle::from(ek)),
+            None,
+            None,
+            SessionType::Policy,
+            SymmetricDefinition::AES_128_CFB,
+            HashingAlgorithm::Sha256,
+        )
+        .map_err(during(START))?;
+    let Some(session @ AuthSession::PolicySession(policy)) = session else {
+        return Err(TpmError::Response {
+            command: START,
+            code: 0,
+            text: "the TPM gave no policy session".to_owned(),
+        }
+        .into());
+    };
+    let mut context = Flush::new(context, ObjectHandle::from(SessionHandle::from(session)));
+    let (attributes, mask) = SessionAttributesBuilder::new()
+        .with_continue_session(true)
+        .with_encrypt(true)
+        .build();
+    context
+        .tr_sess_set_attributes(session, attributes, mask)
+        .map_err(during(START))?;
+    context
+        .execute_with_session(Some(AuthSession::Password), |context| {
+            context.policy_secret(
+                policy,
+                AuthHandle::Endorsement,
+                Nonce::default(),
+                Digest::default(),
+                Nonce::default(),
+                None,
+            )
+        })
+        .map_err(during("TPM2_PolicySecret"))?;
+    Ok((context, policy))
+}
+
+fn public_bytes(public: &Public) -> Result<Vec<u8, MAX_TPMT_PUBLIC>, Fault> {
+    bounded(
+        "the key",
+        &public.marshall().map_err(during("TPM2_CreatePrimary"))?,
+    )
+}
+
+fn bounded<const N: usize>(what: &'static str, bytes: &[u8]) -> Result<Vec<u8, N>, Fault> {
+    Vec::from_slice(bytes).map_err(|_| {
+        TpmError::TooLarge {
+            what,
+            size: bytes.len(),
+            limit: N,
+        }
+        .into()
+    })
+}

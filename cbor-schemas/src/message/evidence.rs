@@ -1,0 +1,145 @@
+//! open, log and beat: what an agent says once OSCORE protects it. The sender holds the session's
+//! keys, so it *is* the enrolled TPM's host; whether that host tells the truth is what appraisal
+//! finds out.
+
+use heapless::Vec;
+use minicbor::{Decode, Decoder, Encode, Encoder};
+
+use super::Entries;
+use crate::cbor::{Bytes, Text};
+use crate::limits::{MAX_PCR_BANKS, MAX_TPMS_ATTEST, MAX_TPMT_SIGNATURE, PCR_COUNT};
+
+/// A quote as the TPM made it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct FullQuote<'a> {
+    /// TPMS_ATTEST (TPM 2.0 Library part 2, 10.12.12).
+    #[b(0)]
+    pub attest: Bytes<'a, 1, MAX_TPMS_ATTEST>,
+    /// TPMT_SIGNATURE (part 2, 11.3.4).
+    #[b(1)]
+    pub signature: Bytes<'a, 1, MAX_TPMT_SIGNATURE>,
+}
+
+/// PCR values of one bank.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct PcrBank<'a> {
+    /// `TPM_ALG_ID` of the bank.
+    #[n(0)]
+    pub hash_alg: u16,
+    /// Bit n: PCR n.
+    #[n(1)]
+    pub mask: u32,
+    /// The values, ascending by PCR, concatenated.
+    #[b(2)]
+    pub values: Bytes<'a, 20, 1536>,
+}
+
+/// First message of a session: the whole state of the device, but for the log's records.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Open<'a> {
+    /// A quote whose nonce is the challenge's `random`.
+    #[b(0)]
+    pub quote: FullQuote<'a>,
+    /// The quoted PCR values, in the order of the quote's selection.
+    #[b(1)]
+    pub pcrs: PcrBanks<'a>,
+    /// Records in the list, counted after the quote.
+    #[n(2)]
+    pub records: u64,
+    /// SHA-256 of the boot event log.
+    #[b(3)]
+    pub boot_log: Option<Bytes<'a, 32, 32>>,
+    /// Name and version of the agent.
+    #[b(4)]
+    pub software: Option<Text<'a, 64>>,
+}
+
+/// A chunk of the measurement list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Log<'a> {
+    /// Absolute number of the first entry; a boot's first record is 0.
+    #[n(0)]
+    pub from: u64,
+    /// The records.
+    #[b(1)]
+    pub entries: Entries<'a>,
+}
+
+/// A heartbeat.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Beat<'a> {
+    /// Which of the verifier's nonces the quote answers.
+    #[n(0)]
+    pub nonce_id: u8,
+    /// The quote.
+    #[b(1)]
+    pub quote: FullQuote<'a>,
+    /// The quoted PCR values, when they changed outside the IMA PCR or the verifier asked.
+    #[b(2)]
+    pub pcrs: Option<PcrBanks<'a>>,
+    /// Absolute number of the first entry.
+    #[n(3)]
+    pub from: Option<u64>,
+    /// New records.
+    #[b(4)]
+    pub entries: Option<Entries<'a>>,
+    /// The list goes on after these entries: log requests follow.
+    #[n(5)]
+    pub more: Option<bool>,
+}
+
+/// 1 to [`MAX_PCR_BANKS`] banks, in the order of the quote's selection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PcrBanks<'a>(Vec<PcrBank<'a>, MAX_PCR_BANKS>);
+
+impl<'a> PcrBanks<'a> {
+    /// `None` when there are no banks or too many.
+    pub fn new(banks: impl IntoIterator<Item = PcrBank<'a>>) -> Option<Self> {
+        let mut list = Vec::new();
+        for bank in banks {
+            list.push(bank).ok()?;
+        }
+        (!list.is_empty()).then_some(Self(list))
+    }
+
+    /// The banks.
+    pub fn iter(&self) -> impl Iterator<Item = &PcrBank<'a>> {
+        self.0.iter()
+    }
+}
+
+impl<C> Encode<C> for PcrBanks<'_> {
+    fn encode<W: minicbor::encode::Write>(
+        &self,
+        e: &mut Encoder<W>,
+        ctx: &mut C,
+    ) -> Result<(), minicbor::encode::Error<W::Error>> {
+        e.array(self.0.len() as u64)?;
+        self.0.iter().try_for_each(|bank| bank.encode(e, ctx))
+    }
+}
+
+impl<'b, C> Decode<'b, C> for PcrBanks<'b> {
+    fn decode(d: &mut Decoder<'b>, ctx: &mut C) -> Result<Self, minicbor::decode::Error> {
+        let at = d.position();
+        let wrong = || minicbor::decode::Error::message("number of PCR banks out of bounds").at(at);
+        let mut banks = Vec::new();
+        for _ in 0..d.array()?.ok_or_else(wrong)? {
+            let bank = PcrBank::decode(d, ctx)?;
+            if bank.mask == 0 || bank.mask >> PCR_COUNT != 0 {
+                return Err(wrong());
+            }
+            banks.push(bank).map_err(|_| wrong())?;
+        }
+        if banks.is_empty() {
+            Err(wrong())
+        } else {
+            Ok(Self(banks))
+        }
+    }
+}

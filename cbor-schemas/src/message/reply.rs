@@ -1,0 +1,168 @@
+//! The verifier's replies. Under OSCORE they are the pinned verifier's word; an unprotected error
+//! is anybody's and only ever a hint to say hello again.
+
+use core::fmt;
+
+use minicbor::{Decode, Encode};
+
+use crate::cbor::{Bytes, Text};
+use crate::reason::Reason;
+
+/// Answer to open, log and beat.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Reply<'a> {
+    /// Next record wanted: everything before it is stored.
+    #[n(0)]
+    pub next_record: u64,
+    /// The verdict as it stands.
+    #[n(1)]
+    pub tier: Tier,
+    /// For the next beat.
+    #[b(2)]
+    pub nonce: Option<Nonce<'a>>,
+    /// Seconds until the next beat.
+    #[n(3)]
+    pub interval: Option<u32>,
+    /// Why the tier is not affirming.
+    #[b(4)]
+    pub reasons: Option<Reasons<'a>>,
+    /// What the verifier asks for.
+    #[n(5)]
+    pub wants: Option<Wants>,
+}
+
+/// A nonce of the verifier, single use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Nonce<'a> {
+    /// Names the nonce in the beat that answers it.
+    #[n(0)]
+    pub id: u8,
+    /// The value.
+    #[b(1)]
+    pub value: Bytes<'a, 8, 32>,
+    /// Seconds until the verifier forgets it.
+    #[n(2)]
+    pub lifetime: u32,
+}
+
+/// Trustworthiness tier (draft-ietf-rats-ar4si, 2.3.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+#[cbor(index_only)]
+pub enum Tier {
+    /// The verifier makes no claim (yet).
+    #[default]
+    #[n(0)]
+    None,
+    /// The device is what it should be.
+    #[n(2)]
+    Affirming,
+    /// Usable, but somebody should look.
+    #[n(32)]
+    Warning,
+    /// The device is not what it should be.
+    #[n(96)]
+    Contraindicated,
+}
+
+impl Tier {
+    /// In an operator's word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Tier::None => "unknown",
+            Tier::Affirming => "trusted",
+            Tier::Warning => "warning",
+            Tier::Contraindicated => "untrusted",
+        }
+    }
+}
+
+impl fmt::Display for Tier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Tier::None => "none",
+            Tier::Affirming => "affirming",
+            Tier::Warning => "warning",
+            Tier::Contraindicated => "contraindicated",
+        })
+    }
+}
+
+/// What the verifier asks the agent to do next: a set of flags.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(transparent)]
+pub struct Wants(#[n(0)] pub u32);
+
+impl Wants {
+    /// Send the PCR values with the next beat.
+    pub const PCR_VALUES: Wants = Wants(1);
+    /// Say hello again.
+    pub const HELLO: Wants = Wants(2);
+
+    /// Whether all of `other` is asked for.
+    pub fn contains(self, other: Wants) -> bool {
+        self.0 & other.0 == other.0
+    }
+}
+
+/// Up to eight reason tokens; a newer verifier may use some that this registry does not know.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reasons<'a>(heapless::Vec<&'a str, 8>);
+
+impl<'a> Reasons<'a> {
+    /// The first eight of `reasons`; `None` when there are none.
+    pub fn new(reasons: impl IntoIterator<Item = Reason>) -> Option<Self> {
+        let tokens: heapless::Vec<&'a str, 8> =
+            reasons.into_iter().take(8).map(Reason::token).collect();
+        (!tokens.is_empty()).then_some(Self(tokens))
+    }
+
+    /// The tokens, most important first.
+    pub fn tokens(&self) -> impl Iterator<Item = &'a str> + '_ {
+        self.0.iter().copied()
+    }
+}
+
+impl<C> Encode<C> for Reasons<'_> {
+    fn encode<W: minicbor::encode::Write>(
+        &self,
+        e: &mut minicbor::Encoder<W>,
+        _: &mut C,
+    ) -> Result<(), minicbor::encode::Error<W::Error>> {
+        e.array(self.0.len() as u64)?;
+        self.0.iter().try_for_each(|token| e.str(token)?.ok())
+    }
+}
+
+impl<'b, C> Decode<'b, C> for Reasons<'b> {
+    fn decode(d: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
+        let at = d.position();
+        let wrong = || minicbor::decode::Error::message("reasons out of bounds").at(at);
+        let mut tokens = heapless::Vec::new();
+        for _ in 0..d.array()?.unwrap_or(0) {
+            let token = d.str()?;
+            if token.is_empty() || token.len() > 40 {
+                return Err(wrong());
+            }
+            tokens.push(token).map_err(|_| wrong())?;
+        }
+        if tokens.is_empty() {
+            Err(wrong())
+        } else {
+            Ok(Self(tokens))
+        }
+    }
+}
+
+/// Payload of every 4.xx and 5.xx.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct ErrorReply<'a> {
+    /// A token of the registry.
+    #[b(0)]
+    pub reason: Text<'a, 40>,
+    /// For a person.
+    #[b(1)]
+    pub detail: Option<Text<'a, 160>>,
+}
