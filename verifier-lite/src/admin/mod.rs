@@ -116,9 +116,9 @@ fn change(
     id: DeviceId,
     record: DeviceRecord,
 ) -> Result<Response, ErrorView> {
-    let changes = [Change::PutDevice(id, record.clone())];
-    store.commit(&changes, Durability::Immediate)?;
-    Ok(Response::Changed(summary(store, id, &record)?))
+    let changed = summary(store, id, &record)?;
+    store.commit(&[Change::PutDevice(id, record)], Durability::Immediate)?;
+    Ok(Response::Changed(changed))
 }
 
 fn list(store: &dyn Store, after: Option<&str>) -> Result<Response, ErrorView> {
@@ -177,7 +177,8 @@ fn find(store: &dyn Store, wanted: &str) -> Result<(DeviceId, DeviceRecord), Err
         _ => {
             let mut ids: Vec<_> = by_id.iter().map(|(id, _)| id.to_string()).collect();
             if ids.len() > CANDIDATES {
-                ids[CANDIDATES] = "...".to_owned();
+                ids.truncate(CANDIDATES);
+                ids.push("...".to_owned());
             }
             Err(ErrorView::new(
                 ErrorCode::Ambiguous,
@@ -210,9 +211,9 @@ fn free_name(store: &dyn Store, id: DeviceId, name: &str) -> Result<String, Erro
             let what = format!("device {other} has the name {name:?} already");
             Err(ErrorView::new(ErrorCode::NameTaken, what))
         }
-        Ok(_) => Ok(name),
         Err(error) if error.code == ErrorCode::Store => Err(error),
-        Err(_) => Ok(name),
+        // Nobody's name; what ids begin with it does not matter.
+        _ => Ok(name),
     }
 }
 

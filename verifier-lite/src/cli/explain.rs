@@ -18,11 +18,12 @@ pub(super) fn run(context: &Context, device: String) -> Outcome {
 
 fn in_words(context: &Context, explanation: &Explanation) -> String {
     let summary = &explanation.device;
+    // Writing to a String does not fail.
     let mut out = format!("{}\n", device::title(summary));
     let verdict = device::verdict(context.now, summary.verdict.as_ref());
-    out.push_str(&format!("{}, {verdict}\n", summary.admission.state));
+    let _ = writeln!(out, "{}, {verdict}", summary.admission.state);
     if let Some(at) = summary.quoted_at {
-        out.push_str(&format!("last quote {}\n", time::both(context.now, at)));
+        let _ = writeln!(out, "last quote {}", time::both(context.now, at));
     }
     if explanation.reasons.is_empty() {
         out.push_str("\nNothing to explain: no reason is recorded against this device.\n");
@@ -38,7 +39,7 @@ fn in_words(context: &Context, explanation: &Explanation) -> String {
         .sum();
     if (shown as u64) < explanation.deviations {
         let rest = explanation.deviations - shown as u64;
-        out.push_str(&format!("\n... and {rest} more deviations of this boot.\n"));
+        let _ = writeln!(out, "\n... and {rest} more deviations of this boot.");
     }
     out
 }

@@ -35,7 +35,7 @@ A key is never replaced: move an old one away first.")]
 }
 
 #[derive(Serialize)]
-struct Key {
+struct Made {
     #[serde(skip_serializing_if = "Option::is_none")]
     private: Option<PathBuf>,
     public: PathBuf,
@@ -80,13 +80,13 @@ pub(super) fn run(context: &Context, command: Command) -> Outcome {
 }
 
 fn show(context: &Context, private: Option<PathBuf>, public: PathBuf, key: &PublicKey) -> Outcome {
-    let key = Key {
+    let made = Made {
         private,
         public,
         key_id: hex::encode(&key.key_id()),
         point: hex::encode(key.point()),
     };
-    context.show(&key, |key| {
+    context.show(&made, |key| {
         let private = key.private.as_ref().map_or_else(String::new, |path| {
             format!("private key  {} (keep it secret)\n", path.display())
         });

@@ -283,8 +283,9 @@ fn build(context: &Context, options: Build) -> Outcome {
     replace(&options.output, &bytes)
         .map_err(|error| Failure(format!("{}: {error}", options.output.display())))?;
     let signed = SignedManifest::parse(&bytes)?;
-    let signer = [key.public_key().clone()];
-    let summary = Summary::new(signed.verify(&signer)?.manifest(), &signed, true);
+    // What was written is what will be read.
+    let verified = signed.verify(std::slice::from_ref(key.public_key()))?;
+    let summary = Summary::new(verified.manifest(), &signed, true);
     context.show(&summary, |summary| {
         format!(
             "{}: {} {}, {} files, {} bytes, {:.1} s\n",
@@ -336,7 +337,8 @@ fn source_date_epoch() -> Result<Option<u64>, Failure> {
     match value.to_str().map(str::parse) {
         Some(Ok(seconds)) => Ok(Some(seconds)),
         _ => Err(Failure(format!(
-            "SOURCE_DATE_EPOCH={value:?}: not a number of seconds"
+            "SOURCE_DATE_EPOCH={}: not a number of seconds",
+            value.display()
         ))),
     }
 }
