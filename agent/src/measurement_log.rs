@@ -6,8 +6,15 @@
 //! (only the verifier's replay against a quoted PCR makes it evidence); a list that cannot be
 //! walked is reported, never skipped over.
 
+mod cursor;
+mod file;
+
 use core::fmt;
 use std::path::PathBuf;
+
+use mote_schemas::ima::ListError;
+
+pub use file::{DEFAULT_PATH, FileLog};
 
 /// Whole records, as [`MeasurementLog::read`] put them into the caller's buffer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -65,14 +72,7 @@ pub enum LogError {
         had: u64,
     },
     /// A record that cannot be one: wrong byte order, not the binary list, or damaged.
-    Malformed {
-        /// Absolute number of the record.
-        record: u64,
-        /// Offset of its first byte in the list.
-        offset: u64,
-        /// What is wrong with it.
-        what: &'static str,
-    },
+    Malformed(ListError),
     /// The caller's buffer cannot hold even this record.
     RecordTooLarge {
         /// Absolute number of the record.
@@ -101,14 +101,9 @@ impl fmt::Display for LogError {
                 "the measurement list is not the one whose first {had} records were read before: \
                  the device was rebooted, or the file replaced; starting over"
             ),
-            Self::Malformed {
-                record,
-                offset,
-                what,
-            } => write!(
+            Self::Malformed(error) => write!(
                 f,
-                "record {record} of the measurement list (at byte {offset}) cannot be read: {what}; \
-                 is this the *binary* list, in this machine's byte order?"
+                "{error}: is this the *binary* list, in the configured byte order?"
             ),
             Self::RecordTooLarge { record, size } => write!(
                 f,

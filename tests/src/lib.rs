@@ -1,1 +1,32 @@
-//! Placeholder.
+//! What Mote's end-to-end tests stand on: a real TPM (swtpm), a real kernel's measurements played
+//! in front of it, and processes that never outlive their test.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`simkernel`] | the kernel of a device: lends out the TPM, keeps the IMA list |
+//! | [`swtpm`] | power on, off, factory |
+//! | [`device`] | TPM + kernel + agent |
+//! | [`fleet`] | a verifier and the operator's tool |
+//! | [`recorded`] | the real device in `data/` |
+//! | [`process`] | children with logs, waiting, temporary directories, this workspace's programs |
+//! | [`ports`], [`hex`] | free ports; hex digits |
+//!
+//! Nothing here mocks anything between the TPM and the verdict. Errors carry the end of the log of
+//! whoever failed; unwrap them in tests.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod device;
+pub mod error;
+pub mod fleet;
+pub mod hex;
+pub mod ports;
+pub mod process;
+pub mod recorded;
+pub mod simkernel;
+pub mod swtpm;
+
+pub use device::{Device, SimKernel};
+pub use error::{Error, Result};
+pub use fleet::Verifier;
+pub use process::{Process, TempDir, wait_for};
+pub use swtpm::{Manufacture, Swtpm};

@@ -156,9 +156,10 @@ fn responses_c7_c8() {
             panic!("a new context's window is not lost");
         };
         let kid = server.recipient_id.clone();
-        let (nonce_id, iv) = match own_partial_iv {
-            true => (server.sender_id.clone(), vector.sequence()),
-            false => (kid.clone(), 20),
+        let (nonce_id, iv) = if own_partial_iv {
+            (server.sender_id.clone(), vector.sequence())
+        } else {
+            (kid.clone(), 20)
         };
         check_parts(&vector, &kid, &server, &nonce_id, iv);
 

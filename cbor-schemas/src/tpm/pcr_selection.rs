@@ -225,7 +225,7 @@ impl PcrSelection {
     }
 
     /// Every selected PCR in the order in which the TPM hashes them: bank by bank as listed, and
-    /// upwards in each (part 1, 17.5).
+    /// upwards in each (part 1, 17).
     pub fn iter(&self) -> PcrIter<'_> {
         PcrIter {
             banks: self.banks(),

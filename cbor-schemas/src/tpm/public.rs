@@ -288,7 +288,7 @@ impl<'a> Public<'a> {
             && a.restricted()
             && a.sign()
             && !a.decrypt()
-            // An x509sign key refuses to quote (part 1, 25.1.11).
+            // An x509sign key signs certificates only (part 2, 8.3.3).
             && !a.x509_sign()
             && matches!(
                 self.scheme,
@@ -381,7 +381,7 @@ fn read_rsa<'a>(r: &mut Reader<'a>) -> Result<Key<'a>, PublicError> {
     Ok(Key::Rsa { modulus, exponent })
 }
 
-/// `curveID`, `kdf` and `unique` (part 2, 12.2.3.6 and 11.2.5.3).
+/// `curveID`, `kdf` and `unique` (part 2, 12.2.3.6 and 11.2.5.2).
 fn read_ecc<'a>(r: &mut Reader<'a>) -> Result<Key<'a>, PublicError> {
     let id = r.u16()?;
     let curve = EccCurve::from_u16(id).ok_or(PublicError::UnsupportedCurve(id))?;

@@ -2,6 +2,7 @@
 #![allow(dead_code)] // each test binary uses its part
 
 use std::fmt::Write;
+use std::process::Command;
 
 macro_rules! data {
     ($name:literal) => {
@@ -38,4 +39,15 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
         write!(s, "{b:02x}").unwrap();
         s
     })
+}
+
+/// [`LIST`] as the kernel prints it.
+pub(crate) fn ascii_list() -> String {
+    let file = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../tests/data/debian12-amd64-6.1/ascii_runtime_measurements.gz"
+    );
+    let out = Command::new("gzip").args(["-dc", file]).output().unwrap();
+    assert!(out.status.success(), "gzip: {:?}", out.stderr);
+    String::from_utf8(out.stdout).unwrap()
 }

@@ -1,0 +1,255 @@
+//! [`MeasurementLog`] on the kernel's file, or on a copy of one that grows.
+
+use std::fs::{File, Metadata};
+use std::io::{self, ErrorKind, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use mote_schemas::ima::ListFormat;
+
+use super::cursor::{Cursor, Fault, read_at};
+use super::{Chunk, LogError, MeasurementLog};
+
+/// `CONFIG_SECURITYFS` at its usual place; the list with SHA-1 template hashes, which every kernel
+/// has.
+pub const DEFAULT_PATH: &str = "/sys/kernel/security/ima/binary_runtime_measurements";
+
+/// The kernel's own count of the list's records, in decimal, beside the list.
+const COUNT: &str = "runtime_measurements_count";
+
+/// Bytes of a record by which it is known again: its PCR and template hash.
+const MARK: usize = 24;
+
+/// The IMA list in a file, read-only. Holds a few kilobytes of it, whatever its length.
+#[derive(Debug)]
+pub struct FileLog {
+    path: PathBuf,
+    format: ListFormat,
+    open: Option<Open>,
+    /// Records that have been seen in this list.
+    seen: u64,
+    /// The last one that was read.
+    mark: Option<Mark>,
+}
+
+#[derive(Debug)]
+struct Open {
+    file: File,
+    metadata: Metadata,
+    cursor: Cursor,
+    counter: Counter,
+}
+
+/// How to count records.
+#[derive(Debug)]
+enum Counter {
+    /// The kernel does.
+    Kernel(PathBuf),
+    /// By walking on from where the last count ended.
+    Walk(Cursor),
+}
+
+/// A record that was read before, to tell whether the list is still the same.
+#[derive(Debug)]
+struct Mark {
+    offset: u64,
+    bytes: [u8; MARK],
+}
+
+impl FileLog {
+    /// A list at `path`, which need not exist yet.
+    pub fn new(path: impl Into<PathBuf>, format: ListFormat) -> Self {
+        Self {
+            path: path.into(),
+            format,
+            open: None,
+            seen: 0,
+            mark: None,
+        }
+    }
+
+    /// Where the list is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Takes the open list, made sure to be the one that was read before. To be put back.
+    fn take(&mut self) -> Result<Open, LogError> {
+        let io = |error: io::Error| fault(&self.path, error.into());
+        let open = match self.open.take() {
+            Some(open) if open.is_at(&self.path).map_err(io)? => open,
+            _ => Open::new(&self.path, self.format).map_err(io)?,
+        };
+        if open.continues(self.seen, self.mark.as_ref()).map_err(io)? {
+            return Ok(open);
+        }
+        self.mark = None;
+        let had = core::mem::take(&mut self.seen);
+        Err(LogError::Restarted { had })
+    }
+}
+
+impl MeasurementLog for FileLog {
+    fn count(&mut self) -> Result<u64, LogError> {
+        let mut open = self.take()?;
+        let count = open.count();
+        self.open = Some(open);
+        let count = count.map_err(|error| fault(&self.path, error))?;
+        self.seen = self.seen.max(count);
+        Ok(count)
+    }
+
+    fn read(&mut self, from: u64, out: &mut [u8]) -> Result<Chunk, LogError> {
+        let mut open = self.take()?;
+        let chunk = open.read(from, out, self.format, &mut self.mark);
+        self.open = Some(open);
+        let chunk = chunk.map_err(|error| fault(&self.path, error))?;
+        if chunk.records > 0 {
+            self.seen = self.seen.max(from + u64::from(chunk.records));
+        }
+        Ok(chunk)
+    }
+}
+
+fn fault(path: &Path, fault: Fault) -> LogError {
+    let path = path.to_owned();
+    match fault {
+        Fault::Io(error) => match error.kind() {
+            ErrorKind::NotFound | ErrorKind::NotADirectory => LogError::NotFound { path },
+            ErrorKind::PermissionDenied => LogError::NoPermission { path },
+            _ => LogError::Io {
+                path,
+                text: error.to_string(),
+            },
+        },
+        Fault::List(error) => LogError::Malformed(error),
+        Fault::TooLarge { record, size } => LogError::RecordTooLarge { record, size },
+    }
+}
+
+impl Open {
+    fn new(path: &Path, format: ListFormat) -> io::Result<Self> {
+        // `File::open` is O_RDONLY | O_CLOEXEC.
+        let file = File::open(path)?;
+        let metadata = file.metadata()?;
+        if metadata.is_dir() {
+            return Err(ErrorKind::IsADirectory.into());
+        }
+        let count = path.with_file_name(COUNT);
+        // Only the kernel's own file has this neighbour; a copy of a list may lie anywhere.
+        let counter = if kernel_count(&count).is_ok() {
+            Counter::Kernel(count)
+        } else {
+            Counter::Walk(Cursor::new(format))
+        };
+        Ok(Self {
+            file,
+            metadata,
+            cursor: Cursor::new(format),
+            counter,
+        })
+    }
+
+    /// Whether `path` leads to the file that is open here.
+    fn is_at(&self, path: &Path) -> io::Result<bool> {
+        let now = path.metadata()?;
+        Ok((now.dev(), now.ino()) == (self.metadata.dev(), self.metadata.ino()))
+    }
+
+    /// Whether this is a list of which `seen` records were seen, `mark` among them. A kernel's list
+    /// lasts as long as its boot and only grows; a file may be cut, rewritten or replaced.
+    fn continues(&self, seen: u64, mark: Option<&Mark>) -> io::Result<bool> {
+        let counted = match &self.counter {
+            Counter::Kernel(path) => return Ok(kernel_count(path)? >= seen),
+            Counter::Walk(cursor) => cursor.offset(),
+        };
+        if self.file.metadata()?.len() < self.cursor.offset().max(counted) {
+            return Ok(false);
+        }
+        let Some(mark) = mark else {
+            return Ok(true);
+        };
+        let mut bytes = [0; MARK];
+        let read = read_at(&self.file, &mut bytes, mark.offset)?;
+        Ok(read == MARK && bytes == mark.bytes)
+    }
+
+    fn count(&mut self) -> Result<u64, Fault> {
+        match &mut self.counter {
+            Counter::Kernel(path) => Ok(kernel_count(path)?),
+            Counter::Walk(cursor) => {
+                while cursor.pass(&self.file)? {}
+                Ok(cursor.record())
+            }
+        }
+    }
+
+    fn read(
+        &mut self,
+        from: u64,
+        out: &mut [u8],
+        format: ListFormat,
+        mark: &mut Option<Mark>,
+    ) -> Result<Chunk, Fault> {
+        if from < self.cursor.record() {
+            self.cursor = Cursor::new(format);
+        }
+        while self.cursor.record() < from {
+            if !self.cursor.pass(&self.file)? {
+                return Ok(Chunk::default());
+            }
+        }
+        let mut chunk = Chunk::default();
+        let (mut ahead, mut unpassed) = (0, 0);
+        loop {
+            let length = match self.cursor.length(&self.file, unpassed, ahead) {
+                Ok(Some(length)) => length,
+                Ok(None) => break,
+                // What precedes the damage is evidence all the same; the next call says the rest.
+                Err(Fault::List(_)) if chunk.records > 0 => {
+                    chunk.more = true;
+                    break;
+                }
+                Err(fault) => return Err(fault),
+            };
+            let Some(room) = out[chunk.bytes..].get_mut(..length) else {
+                if chunk.records == 0 {
+                    return Err(Fault::TooLarge {
+                        record: from,
+                        size: length,
+                    });
+                }
+                chunk.more = true;
+                break;
+            };
+            let offset = self.cursor.offset() + ahead as u64;
+            let Some(record) = self.cursor.bytes(&self.file, ahead, length)? else {
+                break;
+            };
+            room.copy_from_slice(record);
+            if let Some(&bytes) = record.first_chunk() {
+                *mark = Some(Mark { offset, bytes });
+            }
+            chunk.records += 1;
+            chunk.bytes += length;
+            ahead += length;
+            unpassed += 1;
+            if ahead >= Cursor::window() {
+                self.cursor.advance(unpassed, ahead);
+                (ahead, unpassed) = (0, 0);
+            }
+        }
+        Ok(chunk)
+    }
+}
+
+fn kernel_count(path: &Path) -> io::Result<u64> {
+    // securityfs has no size to go by; the number has at most 20 digits.
+    let mut text = [0; 32];
+    let mut file = File::open(path)?;
+    let size = file.read(&mut text)?;
+    core::str::from_utf8(&text[..size])
+        .ok()
+        .and_then(|text| text.trim_end().parse().ok())
+        .ok_or_else(|| ErrorKind::InvalidData.into())
+}

@@ -1,0 +1,184 @@
+#!/usr/bin/env bash
+# Every test of Mote: installs what is missing, runs each step to its end whatever the others did,
+# and sums up. The last line counts steps. See --help.
+set -u
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
+# shellcheck source=tests/setup.sh
+. tests/setup.sh
+
+usage() {
+  cat <<'TXT'
+usage: tests/run.sh [--fast | --all] [--list] [STEP...]
+
+  (nothing)  every test, as CI runs them
+  --fast     formatting, lints, and the tests that need no TPM
+  --all      also the long ones: more seeds, more random moments (MOTE_TEST_LONG=1)
+  --list     print the steps' names and exit
+  STEP...    only these steps, by name or by the beginning of a name
+
+Logs of the last run are in target/run/. Exits non-zero if a step failed.
+TXT
+}
+
+export CARGO_TERM_COLOR=never
+step_limit=1800 # seconds: a step that takes longer hangs
+tail_lines=40
+
+# ---- steps: a function each; output goes to the step's log, the exit status is the verdict ----
+
+step_fmt() { cargo fmt --all --check; }
+
+step_shellcheck() {
+  shellcheck --version | sed -n 2p &&
+    git ls-files -z '*.sh' '.ci/run' | xargs -0 shellcheck --external-sources --source-path=SCRIPTDIR
+}
+
+step_clippy() { cargo clippy --locked --workspace --all-targets -- -D warnings; }
+
+step_msrv() {
+  # What our own code uses is clippy's incompatible_msrv, part of the step before.
+  local metadata
+  metadata=$(cargo metadata --locked --format-version 1) &&
+    python3 tests/msrv.py mote-agent mote-schemas <<<"$metadata"
+}
+
+step_doc() { RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps; }
+
+step_build() { cargo build --locked --workspace --bins; }
+
+step_unit() {
+  run_tests --workspace --exclude mote-tests && cargo test --locked --workspace --doc
+}
+
+step_e2e() { run_tests -p mote-tests; }
+
+step_demo() { tests/demo.sh; }
+
+run_tests() {
+  if cargo nextest --version >/dev/null 2>&1; then
+    # Doc tests are not nextest's; step_unit runs them.
+    cargo nextest run --locked --no-fail-fast --no-tests=pass "$@"
+  else
+    cargo test --locked --no-fail-fast "$@"
+  fi
+}
+
+# ---- which steps ----
+
+fast=(fmt shellcheck clippy msrv doc unit)
+every=(fmt shellcheck clippy msrv doc build unit e2e)
+for script in tests/interop/*.sh; do
+  if [ -x "$script" ]; then every+=("interop-$(basename "$script" .sh)"); fi
+done
+every+=(demo)
+
+chosen=("${every[@]}")
+filters=()
+for argument in "$@"; do
+  case $argument in
+    --fast) chosen=("${fast[@]}") ;;
+    --all) export MOTE_TEST_LONG=1 ;;
+    --list) printf '%s\n' "${every[@]}" && exit 0 ;;
+    --help | -h) usage && exit 0 ;;
+    -*) usage >&2 && exit 2 ;;
+    *) filters+=("$argument") ;;
+  esac
+done
+if [ ${#filters[@]} -gt 0 ]; then
+  chosen=()
+  for filter in "${filters[@]}"; do
+    found=
+    for name in "${every[@]}"; do
+      if [[ $name == "$filter"* ]]; then
+        found=1
+        chosen+=("$name")
+      fi
+    done
+    [ -n "$found" ] || { printf 'run.sh: no step begins with %s; see --list\n' "$filter" >&2 && exit 2; }
+  done
+fi
+
+# ---- running one step: its own process group, so that nothing of it is left behind ----
+
+group=
+work=$(mktemp -d)
+finish() {
+  if [ -n "$group" ]; then kill -TERM -- "-$group" 2>/dev/null; fi
+  rm -rf "$work"
+}
+trap finish EXIT
+trap 'exit 130' INT TERM
+
+now() { printf '%s' "${EPOCHREALTIME/[.,]/}"; }
+
+# A number of seconds with one decimal from microseconds.
+seconds() { printf '%d.%d' $(($1 / 1000000)) $(($1 / 100000 % 10)); }
+
+# What a log says about single tests, from cargo test's and nextest's closing lines.
+tests_in() {
+  awk '/^test result: / { passed += $4; failed += $6 }
+    /^ *Summary .* tests? run: / { for (i = 2; i <= NF; i++) { if ($i ~ /^passed/) passed += $(i - 1); if ($i ~ /^failed/) failed += $(i - 1) } }
+    END { if (passed + failed) printf "%d tests", passed + failed; if (failed) printf ", %d failed", failed }' "$1"
+}
+
+passed=0
+failed=0
+failures=()
+
+run_step() {
+  local name=$1 log=$logs/$1.log started status deadline took detail
+  printf '%-22s ' "$name"
+  started=$(now)
+  deadline=$((SECONDS + step_limit))
+  mkdir -p "$work/$name"
+  set -m
+  case $name in
+    interop-*) TMPDIR=$work/$name "tests/interop/${name#interop-}.sh" >"$log" 2>&1 </dev/null & ;;
+    *) TMPDIR=$work/$name "step_$name" >"$log" 2>&1 </dev/null & ;;
+  esac
+  group=$!
+  set +m
+  while kill -0 "$group" 2>/dev/null && [ $SECONDS -lt $deadline ]; do sleep 0.2; done
+  if kill -0 "$group" 2>/dev/null; then
+    printf 'run.sh: stopped after %d seconds\n' "$step_limit" >>"$log"
+    kill -TERM -- "-$group" 2>/dev/null
+    sleep 2
+    kill -KILL -- "-$group" 2>/dev/null
+  fi
+  wait "$group" 2>/dev/null
+  status=$?
+  # Whatever the step left running would disturb the next.
+  kill -TERM -- "-$group" 2>/dev/null
+  group=
+  took=$(seconds $(($(now) - started)))
+  detail=$(tests_in "$log")
+  if [ $status = 0 ]; then
+    passed=$((passed + 1))
+    printf 'passed %8s s  %s\n' "$took" "$detail"
+  else
+    failed=$((failed + 1))
+    failures+=("$name")
+    printf 'FAILED %8s s  %s\n' "$took" "$detail"
+    printf '\n--- the end of %s\n' "$log"
+    tail -n $tail_lines "$log"
+    printf -- '---\n\n'
+  fi
+}
+
+begun=$(now)
+printf '%-22s ' setup
+setup
+printf 'ready  %8s s\n' "$(seconds $(($(now) - begun)))"
+target=$(cargo metadata --locked --no-deps --format-version 1 | python3 -c 'import json, sys; print(json.load(sys.stdin)["target_directory"])') || exit 1
+logs=$target/run
+mkdir -p "$logs"
+# The end-to-end tests take the programs from here instead of building them each time anew.
+for name in "${chosen[@]}"; do
+  if [ "$name" = build ]; then export MOTE_BIN_DIR=$target/debug; fi
+done
+for name in "${chosen[@]}"; do run_step "$name"; done
+
+printf '\n%s s in all' "$(seconds $(($(now) - begun)))"
+if [ ${#failures[@]} -gt 0 ]; then printf '; failed: %s (logs in %s)' "${failures[*]}" "$logs"; fi
+printf '\n%d passed, %d failed\n' "$passed" "$failed"
+[ "$failed" = 0 ]

@@ -1,0 +1,266 @@
+//! The verifier's side of the conversation, sans-IO: a datagram and the time in, at most one datagram
+//! out, everything that must not be forgotten in one commit before that.
+//!
+//! | module | what |
+//! |---|---|
+//! | `hello` | the exchange in the clear: challenges for who may be a device |
+//! | `channel` | OSCORE sessions, across restarts of this process |
+//! | `evidence` | open, log and beat: from a protected message to a commit and a reply |
+//! | `echo` | proof that a peer receives at its address (RFC 9175) |
+//! | `outcome` | replies and refusals |
+//!
+//! **Who may lie.** Everyone. Addresses are forged, hellos claim anyone's keys; until a peer has
+//! answered a challenge with its TPM, all that it can cost us is one entry of two bounded tables.
+//! After that it is an enrolled device, which may still lie about everything that its TPM does not
+//! sign.
+//!
+//! **What it never does.** It never sends more bytes to an address than came from there, until that
+//! address has returned an Echo or an authentic message. It never protects two replies with one
+//! nonce: every reply has a Partial IV of its own, from a counter that the store holds ahead. It
+//! never changes stored state for a message that it refuses.
+
+mod channel;
+mod echo;
+mod evidence;
+mod hello;
+mod outcome;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use aws_lc_rs::rand;
+use log::{debug, error};
+use mote_schemas::coap::{self, Code, Dedup, Message, Seen, Type, Writer, option};
+use mote_schemas::limits::MAX_MESSAGE;
+use mote_schemas::message::path;
+use mote_schemas::oscore::OscoreOption;
+use mote_schemas::reason::Reason;
+use mote_schemas::time::Instant;
+
+use crate::admission::AdmissionRules;
+use crate::manifest::ReferenceValues;
+use crate::signing_key::SigningKey;
+use crate::store::{DeviceId, Store, StoreError};
+use channel::Channels;
+use echo::EchoKey;
+use hello::Hellos;
+use outcome::{Outcome, Refusal};
+
+/// Messages remembered for de-duplication. At 4,096 messages in flight within their lifetime of four
+/// minutes, a copy of an older one is processed again and stopped by the replay window instead.
+const DEDUP: usize = 4096;
+
+/// Both clocks of the machine.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// For time-outs.
+    pub monotonic: Instant,
+    /// For the record: Unix milliseconds.
+    pub unix: u64,
+}
+
+/// What the operator decides about the conversation.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Seconds between heartbeats.
+    pub interval: u32,
+    /// Seconds for which a nonce may be answered. A device that sleeps longer than this says hello
+    /// again when it wakes.
+    pub nonce_lifetime: u32,
+    /// Challenges that may be open at once; the oldest goes first.
+    pub max_challenges: usize,
+    /// Most records of one device that may wait for a quote to certify them.
+    pub max_uncertified: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            interval: 300,
+            nonce_lifetime: 86_400,
+            max_challenges: 4096,
+            max_uncertified: 500_000,
+        }
+    }
+}
+
+/// The verifier, less its sockets and clock.
+pub struct Engine {
+    store: Box<dyn Store>,
+    key: SigningKey,
+    rules: AdmissionRules,
+    references: Arc<ReferenceValues>,
+    settings: Settings,
+    echo: EchoKey,
+    dedup: Box<Dedup<SocketAddr, Option<Vec<u8>>, DEDUP>>,
+    hellos: Hellos,
+    channels: Channels,
+}
+
+/// Anything that went wrong inside; the peer hears of it as 5.00.
+#[derive(Debug)]
+pub enum Internal {
+    /// The store.
+    Store(StoreError),
+    /// The cryptographic library, or a reply that does not fit a message.
+    Other(&'static str),
+}
+
+impl From<StoreError> for Internal {
+    fn from(error: StoreError) -> Self {
+        Internal::Store(error)
+    }
+}
+
+impl std::fmt::Display for Internal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Internal::Store(error) => error.fmt(f),
+            Internal::Other(what) => f.write_str(what),
+        }
+    }
+}
+
+impl std::error::Error for Internal {}
+
+impl Engine {
+    /// A verifier that signs challenges with `key` and remembers in `store`.
+    pub fn new(
+        store: Box<dyn Store>,
+        key: SigningKey,
+        rules: AdmissionRules,
+        references: Arc<ReferenceValues>,
+        settings: Settings,
+    ) -> Result<Self, Internal> {
+        let secret = random::<32>()?;
+        Ok(Engine {
+            store,
+            key,
+            rules,
+            references,
+            echo: EchoKey::new(&secret),
+            dedup: Box::default(),
+            hellos: Hellos::new(settings.max_challenges),
+            channels: Channels::default(),
+            settings,
+        })
+    }
+
+    /// Answers one datagram from `peer`. Never panics and never fails: what cannot be answered is
+    /// logged and, where CoAP allows it, refused.
+    pub fn handle(&mut self, now: Now, peer: SocketAddr, datagram: &[u8]) -> Option<Vec<u8>> {
+        let message = match Message::parse(datagram) {
+            Ok(message) if message.code().is_request() => message,
+            // Malformed, a ping, or a response to nothing (RFC 7252, 4.2 and 4.3).
+            _ => return coap::reject(datagram).map(Vec::from),
+        };
+        match self.dedup.check(
+            now.monotonic,
+            &peer,
+            message.message_id(),
+            message.kind(),
+        ) {
+            Seen::New => {}
+            Seen::Pending => return None,
+            Seen::Replied(reply) => return reply.clone(),
+        }
+        let reply = match self.request(now, peer, &message) {
+            Ok(outcome) => outcome.encode(&message, datagram.len()),
+            Err(internal) => {
+                error!("{peer}: {internal}");
+                Outcome::clear(Code::INTERNAL_SERVER_ERROR).encode(&message, datagram.len())
+            }
+        };
+        // A reply that was pushed out of the table meanwhile: a copy will be processed again.
+        let _ = self
+            .dedup
+            .reply(&peer, message.message_id(), reply.clone());
+        reply
+    }
+
+    /// Makes everything durable that was only batched. Call at least once a second.
+    pub fn flush(&mut self) -> Result<(), StoreError> {
+        self.store.flush()
+    }
+
+    /// The store, for the operator's requests.
+    pub fn store(&mut self) -> &mut dyn Store {
+        self.store.as_mut()
+    }
+
+    /// Forgets what is cached of a device whose stored record somebody else has changed.
+    pub fn device_changed(&mut self, device: &DeviceId) {
+        self.hellos.forget(device);
+        self.channels.forget(device);
+    }
+
+    fn request(
+        &mut self,
+        now: Now,
+        peer: SocketAddr,
+        message: &Message<'_>,
+    ) -> Result<Outcome, Internal> {
+        let body = message.body();
+        match OscoreOption::of(message) {
+            Some(Ok(OscoreOption { kid: Some(kid), .. })) => {
+                return self.protected(now, message, kid);
+            }
+            Some(_) => return Ok(Outcome::clear(Code::BAD_OPTION)),
+            None => {}
+        }
+        if let Some(number) = body.unrecognised_critical(hello::OPTIONS) {
+            debug!("{peer}: critical option {number} not understood");
+            return Ok(Outcome::clear(Code::BAD_OPTION));
+        }
+        if body.path_is(&[path::HELLO]) {
+            if message.code() != Code::POST {
+                return Ok(Outcome::clear(Code::METHOD_NOT_ALLOWED));
+            }
+            return self.hello(now, peer, &body);
+        }
+        if [path::OPEN, path::LOG, path::BEAT].iter().any(|p| body.path_is(&[p])) {
+            // RFC 8613, 8.2: it must be protected.
+            return Ok(Outcome::refused(
+                Code::UNAUTHORIZED,
+                Refusal::new(Reason::SessionUnknown, "say hello first"),
+            ));
+        }
+        if body.path_is(&[".well-known", "core"]) && message.code() == Code::GET {
+            return Ok(Outcome::clear(Code::CONTENT)
+                .option(option::CONTENT_FORMAT, &[40])
+                .payload(b"</h>;rt=\"mote.hello\"".to_vec()));
+        }
+        Ok(Outcome::clear(Code::NOT_FOUND))
+    }
+}
+
+/// `N` unpredictable bytes.
+fn random<const N: usize>() -> Result<[u8; N], Internal> {
+    let mut bytes = [0; N];
+    rand::fill(&mut bytes).map_err(|_| Internal::Other("no randomness to be had"))?;
+    Ok(bytes)
+}
+
+/// An unprotected response to `request` in a buffer of its own.
+fn response(
+    request: &Message<'_>,
+    code: Code,
+    options: &[(u16, Vec<u8>)],
+    payload: &[u8],
+) -> Result<Vec<u8>, Internal> {
+    let kind = match request.kind() {
+        Type::Confirmable => Type::Acknowledgement,
+        _ => Type::NonConfirmable,
+    };
+    let mut buffer = vec![0; MAX_MESSAGE];
+    let write = |buffer: &mut [u8]| {
+        let mut writer = Writer::new(buffer, kind, code, request.message_id(), request.token())?;
+        for (number, value) in options {
+            writer = writer.option(*number, value)?;
+        }
+        writer.payload(payload)
+    };
+    let len = write(&mut buffer).map_err(|_| Internal::Other("a reply does not fit a message"))?;
+    buffer.truncate(len);
+    Ok(buffer)
+}
