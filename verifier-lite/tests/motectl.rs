@@ -289,6 +289,8 @@ fn store(dir: &TempDir) -> RedbStore {
         admission,
         boot,
         last_seen: Some(minutes(3)),
+        session: None,
+        software: Some("mote-agent 0.1.0".into()),
     };
     let boot = BootState {
         number: 1,
@@ -300,6 +302,8 @@ fn store(dir: &TempDir) -> RedbStore {
         quoted_at: minutes(3),
         certified: 0,
         pcrs: vec![],
+        log_pcrs: 0,
+        outstanding: None,
     };
     let gate = DeviceRecord {
         name: Some("gate-7".into()),

@@ -191,6 +191,8 @@ pub struct DeviceDetail {
     /// As in `device list`.
     #[serde(flatten)]
     pub summary: DeviceSummary,
+    /// Name and version of its agent, as it says.
+    pub software: Option<String>,
     /// SHA-256 of the endorsement key's `TPMT_PUBLIC`.
     pub ek_digest: String,
     /// SHA-256 of the attestation key's `TPMT_PUBLIC`.

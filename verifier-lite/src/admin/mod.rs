@@ -280,6 +280,10 @@ fn detail(
     let history = store.verdicts(&id, MAX_HISTORY)?;
     Ok(DeviceDetail {
         summary: summary(store, id, record)?,
+        software: record
+            .software
+            .as_ref()
+            .map(|text| printable(text.as_bytes())),
         ek_digest: sha256(&record.ek_public),
         ak_digest: sha256(&record.ak_public),
         ek_certificate: record.ek_certificate.as_deref().map(sha256),

@@ -21,6 +21,8 @@ fn record(name: Option<&str>) -> DeviceRecord {
         admission: Admission::Pending,
         boot: None,
         last_seen: None,
+        session: None,
+        software: None,
     }
 }
 

@@ -185,6 +185,9 @@ fn all(context: &Context, device: &DeviceDetail) -> String {
     let when = |at: Option<u64>| at.map_or("never".to_owned(), |at| time::both(now, at));
     line("last seen", &when(summary.last_seen));
     line("last quote", &when(summary.quoted_at));
+    if let Some(software) = &device.software {
+        line("agent", &shorten(software, 67));
+    }
     if let Some(boot) = &device.boot {
         line(
             "boot",
