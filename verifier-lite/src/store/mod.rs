@@ -39,6 +39,8 @@ pub enum Durability {
 }
 
 /// One change. Those of a [`Commit`] apply in order.
+// A commit has a handful of changes for one datagram; boxing the device would not pay.
+#[allow(clippy::large_enum_variant)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     /// Add or replace a device.
