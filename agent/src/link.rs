@@ -68,7 +68,8 @@ pub fn run<T>(
                         }
                     }
                     Output::Wait(until) => {
-                        if let Some(len) = receive(socket.as_ref(), until, start, &mut buffer).await {
+                        if let Some(len) = receive(socket.as_ref(), until, start, &mut buffer).await
+                        {
                             session.receive(now(start), &buffer[..len], device);
                         }
                     }
@@ -111,7 +112,11 @@ async fn connect(server: &str) -> Option<Async<UdpSocket>> {
 fn open(server: &str) -> io::Result<Async<UdpSocket>> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for address in server.to_socket_addrs()? {
-        let any = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+        let any = if address.is_ipv4() {
+            "0.0.0.0:0"
+        } else {
+            "[::]:0"
+        };
         match UdpSocket::bind(any).and_then(|socket| socket.connect(address).map(|()| socket)) {
             Ok(socket) => return Async::new(socket),
             Err(error) => last = error,

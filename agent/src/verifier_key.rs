@@ -116,7 +116,7 @@ impl VerifierKey {
         let sign1 = Sign1::parse(reply).map_err(|_| ChallengeError::Malformed)?;
         let mut hash = Hash(Sha256::new());
         // Writing into a hash cannot fail.
-        let _ = sign1.signed_bytes(&hello.as_bytes(), &mut hash);
+        let _ = sign1.signed_bytes(hello.as_bytes(), &mut hash);
         Signature::from_slice(sign1.signature)
             .and_then(|signature| self.0.verify_prehash(&hash.0.finalize(), &signature))
             .map_err(|_| ChallengeError::Signature)?;
@@ -174,7 +174,7 @@ mod tests {
         let len = cbor::encode(&challenge, &mut payload).unwrap();
         let payload = &payload[..len];
         let mut hash = Hash(Sha256::new());
-        sig_structure(&hello.as_bytes(), payload, &mut hash).unwrap();
+        sig_structure(hello.as_bytes(), payload, &mut hash).unwrap();
         let signature: Signature = key.sign_prehash(&hash.0.finalize()).unwrap();
         let signature: [u8; 64] = signature.to_bytes().into();
         let sign1 = Sign1 {
@@ -204,10 +204,7 @@ mod tests {
         let forged = reply(&stranger, hello, VERSION);
         assert_eq!(refused(hello, &forged), ChallengeError::Signature);
         let newer = reply(&key, hello, VERSION + 1);
-        assert_eq!(
-            refused(hello, &newer),
-            ChallengeError::Version(VERSION + 1)
-        );
+        assert_eq!(refused(hello, &newer), ChallengeError::Version(VERSION + 1));
         for at in 0..good.len() {
             let mut bad = good.clone();
             bad[at] ^= 1;

@@ -26,6 +26,11 @@ impl SimKernel {
     /// Boots a kernel on a TPM that was just powered on; files go to `dir`. When this returns, the
     /// boot is measured and the list holds `boot_aggregate`.
     pub fn boot(swtpm: &Swtpm, dir: &Path) -> Result<Self> {
+        Self::boot_at(swtpm, dir, 0)
+    }
+
+    /// The same, with the TPM lent out at `port` (and the one after it); 0 finds a free pair.
+    pub fn boot_at(swtpm: &Swtpm, dir: &Path, port: u16) -> Result<Self> {
         let (socket, list) = (
             dir.join("kernel.sock"),
             dir.join("binary_runtime_measurements"),
@@ -35,6 +40,8 @@ impl SimKernel {
             .arg("run")
             .arg("--swtpm")
             .arg(format!("127.0.0.1:{}", swtpm.port()))
+            .arg("--listen")
+            .arg(format!("127.0.0.1:{port}"))
             .arg("--data")
             .arg(recorded::dir())
             .arg("--list")
@@ -207,7 +214,7 @@ impl Device {
     }
 
     /// Restarts the device in an orderly way: agent stopped, `TPM2_Shutdown`, power off and on. The
-    /// list starts over. The agent must be configured (ports change) and started anew.
+    /// list starts over. The agent must be started anew; its configuration still holds.
     pub fn reboot(&mut self) -> Result<()> {
         if let Some(agent) = self.agent.take() {
             agent.stop()?;
@@ -223,10 +230,11 @@ impl Device {
     }
 
     fn power_cycle(&mut self) -> Result<()> {
+        let port = self.kernel().port();
         self.kernel = None;
         if let Some(swtpm) = self.swtpm.take() {
             let swtpm = swtpm.restart()?;
-            self.kernel = Some(SimKernel::boot(&swtpm, self.dir.path())?);
+            self.kernel = Some(SimKernel::boot_at(&swtpm, self.dir.path(), port)?);
             self.swtpm = Some(swtpm);
         }
         Ok(())

@@ -203,8 +203,13 @@ fn refused_commands_change_nothing() {
 fn a_reboot_counts_and_starts_the_list_over() {
     let mut device = Device::new("reboot").unwrap();
     device.kernel().append(20).unwrap();
-    let first = reset_count(&device.kernel().tcti());
+    let (first, port) = (reset_count(&device.kernel().tcti()), device.kernel().port());
     device.reboot().unwrap();
+    assert_eq!(
+        device.kernel().port(),
+        port,
+        "clients find the TPM where it was"
+    );
     assert_eq!(reset_count(&device.kernel().tcti()), first + 1);
     assert_eq!(device.kernel().records().unwrap(), 1);
 

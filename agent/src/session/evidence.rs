@@ -5,11 +5,11 @@ use core::time::Duration;
 use heapless::Vec;
 use mote_schemas::cbor::{self, BufferTooSmall, Bytes, Text};
 use mote_schemas::coap::{Code, Message};
-use mote_schemas::ima::{ByteOrder, Record};
+use mote_schemas::ima::{Endian, ListFormat, ListParser, Step as Parsed};
 use mote_schemas::limits::{MAX_MESSAGE, MAX_PCR_BANKS, PCR_COUNT};
 use mote_schemas::message::{
-    Beat, Entries, EntriesWriter, Entry, FullQuote, Log, Nonce, Open, PcrBank, PcrBanks, Reply,
-    Wants, path,
+    Beat, Entries, EntriesWriter, Entry, FullQuote, Log, Nonce, Open, PcrBank, PcrBanks, Reasons,
+    Reply, Wants, path,
 };
 use mote_schemas::reason::Reason;
 use mote_schemas::time::Instant;
@@ -24,6 +24,12 @@ const MAX_PCR_VALUES: usize = MAX_PCR_BANKS * PCR_COUNT * 64;
 
 /// Room for records in the kernel's format; they shrink when they are encoded.
 const READ_BUFFER: usize = MAX_MESSAGE + 512;
+
+/// The list as this machine's kernel writes it.
+const KERNEL_LIST: ListFormat = ListFormat {
+    endian: Endian::NATIVE,
+    ..ListFormat::LITTLE_SHA1
+};
 
 /// Interval until the verifier sets one.
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(300);
@@ -129,6 +135,7 @@ impl Session {
         device: &mut Device<'_>,
     ) -> Result<(), StepError> {
         let (nonce_id, quote) = self.quote(device)?;
+        let mut room = [0; MAX_MESSAGE];
         let mut values = [0; MAX_PCR_VALUES];
         let pcrs = if self.progress.pcr_values {
             read_pcrs(device.tpm, &self.settings.selection, &mut values)?
@@ -141,11 +148,11 @@ impl Session {
             pcrs,
             from: None,
             entries: None,
+            more: None,
         };
         let mut payload = [0; MAX_MESSAGE];
         let bare = cbor::encode(&beat, &mut payload)?;
         let budget = self.settings.datagram.saturating_sub(OVERHEAD + bare);
-        let mut room = [0; MAX_MESSAGE];
         let (entries, more) = self.read_entries(device.log, &mut room[..budget])?;
         if !entries.is_empty() {
             beat.from = Some(self.progress.wanted);
@@ -182,11 +189,10 @@ impl Session {
             other => other?,
         };
         let mut rest = &raw[..chunk.bytes];
+        let mut parser = ListParser::new(KERNEL_LIST);
         let mut writer = EntriesWriter::new(room);
-        while !rest.is_empty() {
-            let Ok(Some((record, len))) = Record::parse(rest, ByteOrder::NATIVE) else {
-                break;
-            };
+        // The log hands out whole records that it has parsed itself.
+        while let Ok(Parsed::Record(record, len)) = parser.next(rest) {
             let entry = Entry {
                 template: record.template_name,
                 data: record.template_data,
@@ -287,7 +293,10 @@ impl Session {
             self.backoff.reset();
             self.immediate = 0;
             let random = device.random_u32();
-            let next = self.settings.pacing.jittered(self.progress.interval, random);
+            let next = self
+                .settings
+                .pacing
+                .jittered(self.progress.interval, random);
             self.step = Step::Beat;
             self.due = now + next;
             self.event = Some(Event::Appraised {
@@ -295,7 +304,7 @@ impl Session {
                 reasons: reply
                     .reasons
                     .iter()
-                    .flat_map(|list| list.tokens())
+                    .flat_map(Reasons::tokens)
                     .filter_map(|token| Token::try_from(token).ok())
                     .collect(),
                 records: reply.next_record,

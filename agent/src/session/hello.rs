@@ -31,13 +31,13 @@ impl Session {
         let mut keys = None;
         if with_keys {
             let len = device.tpm.ek_certificate(&mut certificate)?;
-            keys = Bytes::new(&identity.ek)
-                .zip(Bytes::new(&identity.ak))
-                .map(|(ek_public, ak_public)| DeviceKeys {
+            keys = Bytes::new(&identity.ek).zip(Bytes::new(&identity.ak)).map(
+                |(ek_public, ak_public)| DeviceKeys {
                     ek_public,
                     ak_public,
                     ek_certificate: len.and_then(|len| Bytes::new(&certificate[..len])),
-                });
+                },
+            );
         }
         let hello = Hello {
             version: VERSION,

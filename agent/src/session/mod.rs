@@ -131,6 +131,10 @@ pub struct Settings {
 
 /// What to do now, as said by [`Session::poll`].
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "moved once per poll; the device allocates nothing for it"
+)]
 pub enum Output {
     /// Send this many bytes of the buffer, then poll again.
     Transmit(usize),
@@ -144,7 +148,9 @@ pub enum Output {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
     /// hello; with keys once the verifier has said that it does not know us.
-    Hello { keys: bool },
+    Hello {
+        keys: bool,
+    },
     Open,
     Log,
     Beat,
@@ -273,7 +279,12 @@ impl Session {
     }
 
     /// Starts the exchange of a request that is complete in `bytes`.
-    fn send(&mut self, now: Instant, bytes: &[u8], device: &mut Device<'_>) -> Result<(), StepError> {
+    fn send(
+        &mut self,
+        now: Instant,
+        bytes: &[u8],
+        device: &mut Device<'_>,
+    ) -> Result<(), StepError> {
         let random = device.random_u32();
         self.exchange
             .start(now, bytes, random)
@@ -293,7 +304,9 @@ impl Session {
 
     /// Tries the same step again after a back-off.
     fn retry_later(&mut self, now: Instant, device: &mut Device<'_>) -> Duration {
-        let retry = self.backoff.next(&self.settings.pacing, device.random_u32());
+        let retry = self
+            .backoff
+            .next(&self.settings.pacing, device.random_u32());
         self.due = now + retry;
         self.immediate = 0;
         retry
@@ -308,13 +321,7 @@ impl Session {
     }
 
     /// The verifier is there and said no.
-    fn refused(
-        &mut self,
-        now: Instant,
-        code: Code,
-        message: &Body<'_>,
-        device: &mut Device<'_>,
-    ) {
+    fn refused(&mut self, now: Instant, code: Code, message: &Body<'_>, device: &mut Device<'_>) {
         let mut retry = if code == Code::SERVICE_UNAVAILABLE {
             self.retry_later(now, device)
         } else {
@@ -322,7 +329,8 @@ impl Session {
         };
         // RFC 7252, 5.9.3.4: the server's Max-Age says when to come back; never sooner than that.
         if let Some(seconds) = message.option(option::MAX_AGE).and_then(|o| o.uint()) {
-            let asked = Duration::from_secs(u64::from(seconds)).min(self.settings.pacing.backoff_max);
+            let asked =
+                Duration::from_secs(u64::from(seconds)).min(self.settings.pacing.backoff_max);
             retry = retry.max(asked);
             self.due = now + retry;
         }
@@ -355,4 +363,3 @@ fn token<const N: usize>(device: &mut Device<'_>) -> [u8; N] {
     (device.random)(&mut token);
     token
 }
-

@@ -36,7 +36,10 @@ pub(super) struct Backoff {
 impl Pacing {
     /// The verifier's interval, shortened at random: never later than asked.
     pub(super) fn jittered(&self, interval: Duration, random: u32) -> Duration {
-        interval.saturating_sub(share(interval / 100 * u32::from(self.jitter_percent), random))
+        interval.saturating_sub(share(
+            interval / 100 * u32::from(self.jitter_percent),
+            random,
+        ))
     }
 
     /// A random part of [`Pacing::start_jitter`].
@@ -54,7 +57,7 @@ impl Backoff {
             .saturating_mul(2u32.saturating_pow(u32::from(self.failures)))
             .min(pacing.backoff_max);
         self.failures = self.failures.saturating_add(1);
-        wait - share(wait / 2, random)
+        wait.saturating_sub(share(wait / 2, random))
     }
 
     pub(super) fn reset(&mut self) {

@@ -37,6 +37,13 @@ pub enum Endian {
 }
 
 impl Endian {
+    /// Of the machine that this runs on.
+    pub const NATIVE: Self = if cfg!(target_endian = "big") {
+        Self::Big
+    } else {
+        Self::Little
+    };
+
     /// Reads a 32-bit integer.
     pub const fn u32(self, bytes: [u8; 4]) -> u32 {
         match self {
