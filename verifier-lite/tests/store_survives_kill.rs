@@ -28,6 +28,8 @@ fn changes(n: u64) -> [Change; 2] {
         admission: Admission::Pending,
         boot: None,
         last_seen: Some(n),
+        session: None,
+        software: None,
     };
     let verdict = VerdictRecord {
         at: n,

@@ -66,6 +66,18 @@ pub enum Tier {
     Contraindicated,
 }
 
+impl Tier {
+    /// In an operator's word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Tier::None => "unknown",
+            Tier::Affirming => "trusted",
+            Tier::Warning => "warning",
+            Tier::Contraindicated => "untrusted",
+        }
+    }
+}
+
 impl fmt::Display for Tier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

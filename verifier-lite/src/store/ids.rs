@@ -4,101 +4,68 @@ use std::fmt;
 
 use aws_lc_rs::digest;
 use minicbor::{Decode, Encode};
-use mote_schemas::limits::MAX_KID;
 
-/// Which device: 16 bytes that follow from its endorsement key.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
-#[cbor(transparent)]
-pub struct DeviceId(#[cbor(n(0), with = "minicbor::bytes")] pub [u8; 16]);
+use super::Record;
 
-/// Which IMA record: SHA-256 of its template name, a zero byte and its template data. The same
-/// record of two devices has the same id, and is stored once.
+/// Which IMA record: SHA-256 of its template name, a zero byte, its PCR, whether it is a violation,
+/// and its template data. The same record of two devices has the same id, and is stored once.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 #[cbor(transparent)]
 pub struct RecordId(#[cbor(n(0), with = "minicbor::bytes")] pub [u8; 32]);
 
 impl RecordId {
     /// The id of a record. A template name has no zero byte in it, so no two records share the input.
-    pub fn of(template: &[u8], data: &[u8]) -> Self {
+    pub fn of(record: &Record) -> Self {
         let mut context = digest::Context::new(&digest::SHA256);
-        context.update(template);
+        context.update(record.template.as_bytes());
         context.update(&[0]);
-        context.update(data);
+        context.update(&record.pcr.to_be_bytes());
+        context.update(&[u8::from(record.violation)]);
+        context.update(&record.data);
         let mut id = [0; 32];
         id.copy_from_slice(context.finish().as_ref());
         Self(id)
     }
 }
 
-/// Which session: the agent's OSCORE Sender ID, 1 to 7 bytes, chosen by the verifier (RFC 8613, 3.3).
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Kid {
-    bytes: [u8; MAX_KID],
-    length: u8,
-}
-
-impl Kid {
-    /// `None`: empty (the verifier's own) or longer than [`MAX_KID`].
-    pub fn new(bytes: &[u8]) -> Option<Self> {
-        if bytes.is_empty() || bytes.len() > MAX_KID {
-            return None;
-        }
-        let mut kid = Self {
-            bytes: [0; MAX_KID],
-            length: bytes.len() as u8,
-        };
-        kid.bytes[..bytes.len()].copy_from_slice(bytes);
-        Some(kid)
-    }
-
-    /// As it stands in the OSCORE option.
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.bytes[..usize::from(self.length)]
+impl fmt::Display for RecordId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        crate::hex::write(f, &self.0)
     }
 }
 
-macro_rules! shown_in_hex {
-    ($($name:ident: $bytes:expr;)*) => {$(
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                let bytes: fn(&$name) -> &[u8] = $bytes;
-                crate::hex::write(f, bytes(self))
-            }
-        }
-
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                fmt::Display::fmt(self, f)
-            }
-        }
-    )*};
-}
-
-shown_in_hex! {
-    DeviceId: |id| &id.0;
-    RecordId: |id| &id.0;
-    Kid: |kid| kid.as_bytes();
+impl fmt::Debug for RecordId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_kid_has_1_to_7_bytes() {
-        assert_eq!(Kid::new(&[]), None);
-        assert_eq!(Kid::new(&[0; 8]), None);
-        assert_eq!(Kid::new(&[1, 0]).unwrap().as_bytes(), [1, 0]);
-        assert_ne!(Kid::new(&[1, 0]), Kid::new(&[1]));
+    fn record(template: &str, data: &[u8]) -> Record {
+        Record {
+            template: template.into(),
+            data: data.into(),
+            pcr: 10,
+            violation: false,
+        }
     }
 
     #[test]
-    fn a_record_id_is_sha_256_of_name_zero_data() {
-        // printf 'ima-ng\0x' | sha256sum
-        assert_eq!(
-            RecordId::of(b"ima-ng", b"x").to_string(),
-            "abe347c94c1f0245dd5b9860e479ed3e6b9c8311a6e82476093c787e3aa86df2"
+    fn a_record_id_is_sha_256_of_all_of_it() {
+        let id = RecordId::of(&record("ima-ng", b"x"));
+        // printf 'ima-ng\0\0\0\0\012\0x' | sha256sum
+        assert_eq!(id.to_string(), "75d0f1edfa0c3c1d6fe47607448e25b5cbadda79601b938a4b3bd405f1cd20b3");
+        assert_ne!(
+            RecordId::of(&record("ima", b"-ng")),
+            RecordId::of(&record("ima-ng", b""))
         );
-        assert_ne!(RecordId::of(b"ima", b"-ng"), RecordId::of(b"ima-ng", b""));
+        let (mut other, mut violation) = (record("ima-ng", b"x"), record("ima-ng", b"x"));
+        other.pcr = 11;
+        violation.violation = true;
+        assert_ne!(RecordId::of(&other), id);
+        assert_ne!(RecordId::of(&violation), id);
     }
 }

@@ -6,8 +6,7 @@
 use std::fmt;
 
 use minicbor::{Decode, Encode};
-
-use super::DeviceId;
+use mote_schemas::message::{DeviceId, Kid, Tier};
 
 /// Whether a device may attest at all. Unlike its verdict, this is the operator's word.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -65,6 +64,12 @@ pub struct DeviceRecord {
     /// Last authentic message.
     #[n(7)]
     pub last_seen: Option<u64>,
+    /// Its session: opening another ends this one.
+    #[n(8)]
+    pub session: Option<Kid>,
+    /// Name and version of its agent.
+    #[n(9)]
+    pub software: Option<String>,
 }
 
 /// How far the log of the current boot has been received and certified.
@@ -98,6 +103,33 @@ pub struct BootState {
     /// PCR values at `certified`, one entry for each bank.
     #[n(8)]
     pub pcrs: Vec<PcrBank>,
+    /// PCRs that records went into: bit n is PCR n.
+    #[n(9)]
+    pub log_pcrs: u32,
+    /// A quote that covers records which have not all arrived.
+    #[n(10)]
+    pub outstanding: Option<OutstandingQuote>,
+}
+
+/// A quote that was verified when it came and is verified again whenever it is used.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct OutstandingQuote {
+    /// `TPMS_ATTEST`.
+    #[cbor(n(0), with = "minicbor::bytes")]
+    pub attest: Vec<u8>,
+    /// `TPMT_SIGNATURE`.
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub signature: Vec<u8>,
+    /// The challenge it answers.
+    #[cbor(n(2), with = "minicbor::bytes")]
+    pub extra_data: Vec<u8>,
+    /// PCR values that came with it.
+    #[n(3)]
+    pub claims: Vec<PcrBank>,
+    /// No record from this number on is covered: when so many have come, they must match.
+    #[n(4)]
+    pub records: u64,
 }
 
 /// The values of some PCRs of one bank.
@@ -176,42 +208,18 @@ pub struct NonceRecord {
 /// One IMA record, shared by every device that has it.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Record {
-    /// Template name, such as `ima-ng`.
-    #[cbor(n(0), with = "minicbor::bytes")]
-    pub template: Vec<u8>,
+    /// Template name, such as `ima-ng`, or its format string.
+    #[n(0)]
+    pub template: Box<str>,
     /// Template data as the kernel hashed it.
     #[cbor(n(1), with = "minicbor::bytes")]
     pub data: Vec<u8>,
-}
-
-/// What a verdict comes down to (trustworthiness tiers of draft-ietf-rats-ar4si, 2.3.2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
-#[cbor(index_only)]
-pub enum Tier {
-    /// Nothing can be said.
-    #[n(0)]
-    None,
-    /// Everything is as it should be.
+    /// The PCR it was extended into.
     #[n(2)]
-    Affirming,
-    /// Something is off that policy tolerates.
-    #[n(32)]
-    Warning,
-    /// Something is there that should not be.
-    #[n(96)]
-    Contraindicated,
-}
-
-impl Tier {
-    /// In an operator's word.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::None => "unknown",
-            Self::Affirming => "trusted",
-            Self::Warning => "warning",
-            Self::Contraindicated => "untrusted",
-        }
-    }
+    pub pcr: u32,
+    /// The kernel could not vouch for it: the list shows a zero template hash.
+    #[n(3)]
+    pub violation: bool,
 }
 
 /// A verdict. The history holds changes only; an unchanged verdict is the same entry still.

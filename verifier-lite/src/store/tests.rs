@@ -36,8 +36,18 @@ fn device() -> DeviceRecord {
                     value: vec![9; 32],
                 }],
             }],
+            log_pcrs: 1 << 10,
+            outstanding: Some(OutstandingQuote {
+                attest: vec![10; 129],
+                signature: vec![11; 72],
+                extra_data: vec![12; 32],
+                claims: vec![],
+                records: 70,
+            }),
         }),
         last_seen: Some(4_000),
+        session: Kid::new(b"kid"),
+        software: Some("mote-agent 0.1.0".into()),
     }
 }
 
@@ -83,14 +93,16 @@ fn deviation(record: u64) -> Deviation {
 
 fn record(n: u64) -> Record {
     Record {
-        template: b"ima-ng".to_vec(),
+        template: "ima-ng".into(),
         data: n.to_be_bytes().to_vec(),
+        pcr: 10,
+        violation: false,
     }
 }
 
 fn id(n: u64) -> RecordId {
     let record = record(n);
-    RecordId::of(&record.template, &record.data)
+    RecordId::of(&record)
 }
 
 fn append(device: DeviceId, first: u64, count: u64) -> Vec<Change> {

@@ -85,7 +85,7 @@ impl Writer {
             }
             Change::PutRecord(record) => {
                 let mut table = self.0.open_table(RECORDS).map_err(failed)?;
-                let id = RecordId::of(&record.template, &record.data);
+                let id = RecordId::of(record);
                 // The id is a hash of the contents: what is there is the same.
                 if table.get(&id.0).map_err(failed)?.is_none() {
                     table
