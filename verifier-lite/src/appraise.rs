@@ -8,6 +8,8 @@
 use std::fmt;
 
 use mote_schemas::ima::{Endian, FileDigest, Record, TemplateData};
+use mote_schemas::message::Tier;
+use mote_schemas::reason::Reason;
 use mote_schemas::tpm::{Digest, HashAlg, hash};
 
 use crate::boot_aggregate;
@@ -39,21 +41,6 @@ pub struct KnownFile {
     pub manifest: String,
 }
 
-/// How far a device can be trusted: AR4SI's tiers (draft-ietf-rats-ar4si, 3.2), worst last.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[repr(u8)]
-pub enum Tier {
-    /// Nothing was judged.
-    #[default]
-    None = 0,
-    /// All that was judged is as it should be.
-    Affirming = 2,
-    /// Something needs a look.
-    Warning = 32,
-    /// Something is as it must not be.
-    Contraindicated = 96,
-}
-
 /// What is wrong with a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fault {
@@ -80,19 +67,19 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// The reason token.
-    pub fn token(self) -> &'static str {
+    /// The reason to give.
+    pub fn reason(self) -> Reason {
         match self {
-            Fault::BootAggregateMissing => "boot-aggregate-missing",
-            Fault::BootAggregateMismatch => "boot-aggregate-mismatch",
-            Fault::BootAggregateUnchecked => "boot-aggregate-unchecked",
-            Fault::FileUnknown => "file-unknown",
-            Fault::FileModified => "file-modified",
-            Fault::DigestAlgorithmUnknown => "digest-algorithm-unknown",
-            Fault::MeasurementViolation => "measurement-violation",
-            Fault::BufferUnknown => "buffer-unknown",
-            Fault::TemplateUnknown => "template-unknown",
-            Fault::TemplateMalformed => "template-malformed",
+            Fault::BootAggregateMissing => Reason::BootAggregateMissing,
+            Fault::BootAggregateMismatch => Reason::BootAggregateMismatch,
+            Fault::BootAggregateUnchecked => Reason::BootAggregateUnchecked,
+            Fault::FileUnknown => Reason::FileUnknown,
+            Fault::FileModified => Reason::FileModified,
+            Fault::DigestAlgorithmUnknown => Reason::DigestAlgorithmUnknown,
+            Fault::MeasurementViolation => Reason::MeasurementViolation,
+            Fault::BufferUnknown => Reason::BufferUnknown,
+            Fault::TemplateUnknown => Reason::TemplateUnknown,
+            Fault::TemplateMalformed => Reason::TemplateMalformed,
         }
     }
 

@@ -13,6 +13,7 @@ use std::fmt;
 
 use mote_schemas::limits::PCR_COUNT;
 use mote_schemas::pcr::{extend, initial};
+use mote_schemas::reason::Reason;
 use mote_schemas::tpm::{Digest, HashAlg, PcrSelection, hash};
 
 use crate::log_entry::LogEntry;
@@ -62,15 +63,15 @@ pub enum PrefixError {
 }
 
 impl PrefixError {
-    /// The reason token.
-    pub fn token(&self) -> &'static str {
+    /// The reason to give.
+    pub fn reason(&self) -> Reason {
         match self {
-            PrefixError::Gap { .. } => "log-gap",
-            PrefixError::NoSuchPcr { .. } => "log-no-such-pcr",
-            PrefixError::ImaPcrNotQuoted { .. } => "log-pcr-not-quoted",
-            PrefixError::UnknownPcr { .. } => "pcr-value-unknown",
-            PrefixError::PcrDigestMismatch => "pcr-digest-mismatch",
-            PrefixError::DoesNotReplay { .. } => "log-does-not-replay",
+            PrefixError::Gap { .. } => Reason::LogGap,
+            PrefixError::NoSuchPcr { .. } => Reason::QuotePcrSelection,
+            PrefixError::ImaPcrNotQuoted { .. } => Reason::QuotePcrSelection,
+            PrefixError::UnknownPcr { .. } => Reason::QuoteOutstanding,
+            PrefixError::PcrDigestMismatch => Reason::PcrDigestMismatch,
+            PrefixError::DoesNotReplay { .. } => Reason::LogDoesNotReplay,
         }
     }
 }

@@ -14,6 +14,7 @@ use aws_lc_rs::signature::{
     RSA_PSS_2048_8192_SHA256, RSA_PSS_2048_8192_SHA384, RSA_PSS_2048_8192_SHA512, RsaParameters,
     RsaPssSaltLength, RsaPublicKeyComponents,
 };
+use mote_schemas::reason::Reason;
 use mote_schemas::tpm::{
     EccCurve, HashAlg, Hierarchy, Key, KeyScheme, MAX_ECC_UNCOMPRESSED, Name, Public, Signature,
     SignatureError,
@@ -35,15 +36,15 @@ pub enum VerifyingKeyError {
 }
 
 impl VerifyingKeyError {
-    /// The reason token.
-    pub fn token(&self) -> &'static str {
+    /// The reason to give.
+    pub fn reason(&self) -> Reason {
         match self {
             VerifyingKeyError::MissingAttribute(_) | VerifyingKeyError::ForbiddenAttribute(_) => {
-                "ak-wrong-attributes"
+                Reason::AkUnsuitable
             }
-            VerifyingKeyError::NoSigningScheme(_) => "ak-wrong-scheme",
-            VerifyingKeyError::WeakHash(_) => "ak-weak-hash",
-            VerifyingKeyError::InvalidKey => "ak-invalid",
+            VerifyingKeyError::NoSigningScheme(_) => Reason::AkUnsuitable,
+            VerifyingKeyError::WeakHash(_) => Reason::AkUnsuitable,
+            VerifyingKeyError::InvalidKey => Reason::AkUnsuitable,
         }
     }
 }
@@ -82,12 +83,12 @@ pub enum VerifyError {
 }
 
 impl VerifyError {
-    /// The reason token.
-    pub fn token(&self) -> &'static str {
+    /// The reason to give.
+    pub fn reason(&self) -> Reason {
         match self {
-            VerifyError::Malformed(_) => "quote-signature-malformed",
-            VerifyError::WrongScheme => "quote-signature-wrong-scheme",
-            VerifyError::Invalid => "quote-signature-invalid",
+            VerifyError::Malformed(_) => Reason::QuoteSignatureInvalid,
+            VerifyError::WrongScheme => Reason::QuoteSignatureInvalid,
+            VerifyError::Invalid => Reason::QuoteSignatureInvalid,
         }
     }
 }

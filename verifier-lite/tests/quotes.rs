@@ -109,6 +109,7 @@ fn counters_of_a_tpm_tell_reset_from_resume() {
         resumed
             .continuity(rebooted.clock_info())
             .unwrap_err()
+            .reason()
             .token(),
         "reset-count-went-backwards"
     );
