@@ -105,6 +105,7 @@ fn after_a_restart_only_an_echo_brings_the_window_back() {
     };
     assert_eq!(try_echo(&echo(b"stale"), challenge).0, "still lost");
     assert_eq!(try_echo(&super::request(), b"").0, "still lost");
+    assert_eq!(try_echo(&echo(b""), b"").0, "still lost");
     let (outcome_with_echo, with_echo) = try_echo(&echo(&received), challenge);
     assert_eq!(outcome_with_echo, "synchronised");
     assert_eq!(try_echo(&super::request(), challenge).0, "fresh");

@@ -109,7 +109,7 @@ fn serve(id_context: Option<&[u8]>, lost: bool, request_nonce: bool) -> Result<(
         std::process::exit(0);
     });
 
-    let mut seen = Dedup::<SocketAddr, Vec<u8>, 64>::new();
+    let mut seen = Dedup::<SocketAddr, Vec<u8>, 64>::new(&Parameters::default());
     let start = Clock::now();
     let mut buffer = [0; MAX_MESSAGE];
     loop {
@@ -344,6 +344,26 @@ impl Client {
     }
 }
 
+/// Prints one line per check and counts what fails.
+#[derive(Default)]
+struct Checks {
+    failures: u32,
+}
+
+impl Checks {
+    fn check(&mut self, what: &str, holds: bool, found: &dyn std::fmt::Debug) {
+        if holds {
+            println!("ok    mote -> aiocoap: {what}");
+        } else {
+            println!("FAIL  mote -> aiocoap: {what}: found {found:?}");
+            self.failures += 1;
+        }
+    }
+}
+
+const HELLO: &[(u16, &[u8])] = &[(option::URI_PATH, b"hello")];
+const ANSWER: Option<(Code, &[u8])> = Some((Code::CONTENT, b"hello"));
+
 /// The checks of a server whose replay window is lost at first.
 fn check_server(port: u16, id_context: Option<&[u8]>) -> Result<(), Failure> {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
@@ -356,106 +376,103 @@ fn check_server(port: u16, id_context: Option<&[u8]>) -> Result<(), Failure> {
             .map_err(|error| format!("{error:?}"))?,
         forgeries_opened: 0,
     };
-    let mut failures = 0;
-    let mut check = |what: &str, holds: bool, found: &dyn std::fmt::Debug| {
-        if holds {
-            println!("ok    mote -> aiocoap: {what}");
-        } else {
-            println!("FAIL  mote -> aiocoap: {what}: found {found:?}");
-            failures += 1;
-        }
-    };
-    let hello: &[(u16, &[u8])] = &[(option::URI_PATH, b"hello")];
+    let mut checks = Checks::default();
+    check_resynchronisation(&mut client, &mut checks)?;
+    let replayable = check_answers(&mut client, &mut checks)?;
+    check_refusals(&mut client, &mut checks, &replayable)?;
+    match checks.failures {
+        0 => Ok(()),
+        failures => Err(format!("{failures} checks failed").into()),
+    }
+}
 
-    let challenged = client.request(Code::GET, hello, b"", |_| ())?;
+fn check_resynchronisation(client: &mut Client, checks: &mut Checks) -> Result<(), Failure> {
+    let challenged = client.request(Code::GET, HELLO, b"", |_| ())?;
     let echo = challenged
         .inner
         .as_ref()
         .and_then(|(_, echo, _)| echo.clone());
-    check(
+    checks.check(
         "a server that lost its window challenges with Echo",
         challenged.inner().map(|(code, _)| code) == Some(Code::UNAUTHORIZED) && echo.is_some(),
         &challenged.inner,
     );
-    check(
+    checks.check(
         "the challenge has a partial IV of its own",
         challenged.has_partial_iv(),
         &challenged.outer,
     );
     let echo = echo.unwrap_or_default();
-    let answer = client.request(
-        Code::GET,
-        &[(option::URI_PATH, b"hello"), (option::ECHO, &echo)],
-        b"",
-        |_| (),
-    )?;
-    let expected = Some((Code::CONTENT, &b"hello"[..]));
-    check(
+    let options: &[(u16, &[u8])] = &[(option::URI_PATH, b"hello"), (option::ECHO, &echo)];
+    let answer = client.request(Code::GET, options, b"", |_| ())?;
+    checks.check(
         "the echoed request is answered",
-        answer.inner() == expected,
+        answer.inner() == ANSWER,
         &answer.inner,
     );
+    Ok(())
+}
 
+/// Returns a request that has been answered.
+fn check_answers(client: &mut Client, checks: &mut Checks) -> Result<Vec<u8>, Failure> {
     let mut kept = Vec::new();
-    let answer = client.request(Code::GET, hello, b"", |bytes| kept.clone_from(bytes))?;
-    check(
+    let answer = client.request(Code::GET, HELLO, b"", |bytes| kept.clone_from(bytes))?;
+    checks.check(
         "a request is answered",
-        answer.inner() == expected,
+        answer.inner() == ANSWER,
         &answer.inner,
     );
-    check(
+    checks.check(
         "a response with the request's nonce is understood",
         !answer.has_partial_iv(),
         &answer.outer,
     );
-
     let body: Vec<u8> = (0..=255).cycle().take(900).collect();
-    let answer = client.request(
-        Code::POST,
-        &[(option::URI_PATH, b"echo"), (option::CONTENT_FORMAT, &[42])],
-        &body,
-        |_| (),
-    )?;
-    check(
+    let options: &[(u16, &[u8])] = &[(option::URI_PATH, b"echo"), (option::CONTENT_FORMAT, &[42])];
+    let answer = client.request(Code::POST, options, &body, |_| ())?;
+    checks.check(
         "900 bytes come back",
         answer.inner() == Some((Code::CHANGED, &body)),
         &answer.inner,
     );
+    Ok(kept)
+}
 
-    let replay = client.request(Code::GET, hello, b"", |bytes| {
+fn check_refusals(
+    client: &mut Client,
+    checks: &mut Checks,
+    replayable: &[u8],
+) -> Result<(), Failure> {
+    let replay = client.request(Code::GET, HELLO, b"", |bytes| {
         // The old ciphertext under the new message ID and token (a token has 8 bytes here).
-        let mut old = kept.clone();
-        old[..12].copy_from_slice(&bytes[..12]);
-        *bytes = old;
+        bytes.truncate(12);
+        bytes.extend_from_slice(&replayable[12..]);
     })?;
-    check(
+    checks.check(
         "a replay is refused",
         replay.outer() == Some((Code::UNAUTHORIZED, b"Replay detected")),
         &replay.outer,
     );
-    let tampered = client.request(Code::GET, hello, b"", |bytes| {
+    let tampered = client.request(Code::GET, HELLO, b"", |bytes| {
         if let Some(last) = bytes.last_mut() {
             *last ^= 1;
         }
     })?;
-    check(
+    checks.check(
         "a tampered message is refused",
         tampered.outer() == Some((Code::BAD_REQUEST, b"Decryption failed")),
         &tampered.outer,
     );
-    check(
+    checks.check(
         "a tampered response was refused each time",
         client.forgeries_opened == 0,
         &client.forgeries_opened,
     );
-    let answer = client.request(Code::GET, hello, b"", |_| ())?;
-    check(
+    let answer = client.request(Code::GET, HELLO, b"", |_| ())?;
+    checks.check(
         "the context has survived",
-        answer.inner() == expected,
+        answer.inner() == ANSWER,
         &answer.inner,
     );
-    match failures {
-        0 => Ok(()),
-        failures => Err(format!("{failures} checks failed").into()),
-    }
+    Ok(())
 }
