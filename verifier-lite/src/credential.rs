@@ -44,12 +44,11 @@ impl CredentialError {
     /// The reason token.
     pub fn token(&self) -> &'static str {
         match self {
-            CredentialError::NotEndorsementKey => "ek-not-endorsement-key",
-            CredentialError::UnsupportedNameAlg(_) | CredentialError::UnsupportedSymmetric(_) => {
-                "ek-unsupported"
-            }
-            CredentialError::InvalidKey => "ek-invalid",
-            CredentialError::SecretLength(_) | CredentialError::Crypto => "internal-error",
+            CredentialError::NotEndorsementKey
+            | CredentialError::UnsupportedNameAlg(_)
+            | CredentialError::UnsupportedSymmetric(_)
+            | CredentialError::InvalidKey => "ek-unsuitable",
+            CredentialError::SecretLength(_) | CredentialError::Crypto => "verifier-failed",
         }
     }
 }

@@ -37,14 +37,7 @@ pub enum VerifyingKeyError {
 impl VerifyingKeyError {
     /// The reason token.
     pub fn token(&self) -> &'static str {
-        match self {
-            VerifyingKeyError::MissingAttribute(_) | VerifyingKeyError::ForbiddenAttribute(_) => {
-                "ak-wrong-attributes"
-            }
-            VerifyingKeyError::NoSigningScheme(_) => "ak-wrong-scheme",
-            VerifyingKeyError::WeakHash(_) => "ak-weak-hash",
-            VerifyingKeyError::InvalidKey => "ak-invalid",
-        }
+        "ak-unsuitable"
     }
 }
 
@@ -84,11 +77,7 @@ pub enum VerifyError {
 impl VerifyError {
     /// The reason token.
     pub fn token(&self) -> &'static str {
-        match self {
-            VerifyError::Malformed(_) => "quote-signature-malformed",
-            VerifyError::WrongScheme => "quote-signature-wrong-scheme",
-            VerifyError::Invalid => "quote-signature-invalid",
-        }
+        "quote-signature-invalid"
     }
 }
 

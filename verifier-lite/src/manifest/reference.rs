@@ -152,13 +152,18 @@ impl ReferenceValues {
         if let Some(entry) = listed.get(at).filter(|e| e.digest == *digest) {
             return Match::Known(self.reference(entry));
         }
-        if let Some(glob) = self.exclusion.matches(path) {
+        if let Some(glob) = self.excluded_by(path) {
             return Match::Excluded(glob);
         }
         if listed.is_empty() {
             return Match::Unknown(self.with_digest(digest).collect());
         }
         Match::Modified(listed.iter().map(|e| self.reference(e)).collect())
+    }
+
+    /// The glob that says that this path is not to be judged, if one does.
+    pub fn excluded_by(&self, path: &[u8]) -> Option<&str> {
+        self.exclusion.matches(path)
     }
 
     /// Everything listed under this path.
