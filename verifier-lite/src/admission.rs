@@ -281,17 +281,46 @@ impl CertificateError {
         match self {
             CertificateError::Malformed => Reason::EkCertificateUntrusted,
             CertificateError::Mismatch => Reason::EkCertificateMismatch,
-            CertificateError::Expired => Reason::EkCertificateUntrusted,
-            CertificateError::NotYetValid => Reason::EkCertificateUntrusted,
-            CertificateError::UnknownIssuer => Reason::EkCertificateUntrusted,
-            CertificateError::BadSignature => Reason::EkCertificateUntrusted,
+            CertificateError::Expired | CertificateError::NotYetValid => {
+                Reason::EkCertificateUntrusted
+            }
             CertificateError::WrongUsage => Reason::EkCertificateUntrusted,
             CertificateError::CriticalExtension => Reason::EkCertificateUntrusted,
-            CertificateError::UnsupportedAlgorithm => Reason::EkCertificateUntrusted,
-            CertificateError::Invalid(_) => Reason::EkCertificateUntrusted,
+            CertificateError::UnknownIssuer
+            | CertificateError::BadSignature
+            | CertificateError::UnsupportedAlgorithm
+            | CertificateError::Invalid(_) => Reason::EkCertificateUntrusted,
         }
     }
 }
+
+impl fmt::Display for CertificateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the EK certificate ")?;
+        f.write_str(match self {
+            CertificateError::Malformed => "is not a certificate",
+            CertificateError::Mismatch => "is about another key than the device's",
+            CertificateError::Expired => "or one above it has expired",
+            CertificateError::NotYetValid => "or one above it is not valid yet",
+            CertificateError::UnknownIssuer => {
+                "leads to no given root: a root or an intermediate is missing"
+            }
+            CertificateError::BadSignature => "or one above it has a wrong signature",
+            CertificateError::WrongUsage => {
+                "is not for an endorsement key (usage 2.23.133.8.1 is missing)"
+            }
+            CertificateError::CriticalExtension => {
+                "or one above it has a critical extension that is not understood here"
+            }
+            CertificateError::UnsupportedAlgorithm => {
+                "or one above it is signed with an algorithm that is not trusted here"
+            }
+            CertificateError::Invalid(what) => return write!(f, "does not hold: {what}"),
+        })
+    }
+}
+
+impl std::error::Error for CertificateError {}
 
 /// Asks nothing of extended key usages: vendors' intermediates carry none or others, so only the leaf's
 /// are looked at, by [`is_for_endorsement_key`].

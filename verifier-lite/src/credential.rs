@@ -45,11 +45,10 @@ impl CredentialError {
     /// The reason to give.
     pub fn reason(&self) -> Reason {
         match self {
-            CredentialError::NotEndorsementKey => Reason::EkUnsuitable,
-            CredentialError::UnsupportedNameAlg(_) | CredentialError::UnsupportedSymmetric(_) => {
-                Reason::EkUnsuitable
-            }
-            CredentialError::InvalidKey => Reason::EkUnsuitable,
+            CredentialError::NotEndorsementKey
+            | CredentialError::UnsupportedNameAlg(_)
+            | CredentialError::UnsupportedSymmetric(_)
+            | CredentialError::InvalidKey => Reason::EkUnsuitable,
             CredentialError::SecretLength(_) | CredentialError::Crypto => Reason::VerifierBusy,
         }
     }

@@ -54,6 +54,9 @@ pub enum PrefixError {
     },
     /// The values that the peer claims do not hash to the quote's digest.
     PcrDigestMismatch,
+    /// There are records, but the quoted PCRs were never extended: the kernel's IMA had found no TPM when
+    /// it started, so nothing vouches for its log.
+    ImaWithoutTpm,
     /// All records are here, and after none of them do the PCRs hash to the quote's digest: a record was
     /// left out, changed or added.
     DoesNotReplay {
@@ -67,10 +70,11 @@ impl PrefixError {
     pub fn reason(&self) -> Reason {
         match self {
             PrefixError::Gap { .. } => Reason::LogGap,
-            PrefixError::NoSuchPcr { .. } => Reason::QuotePcrSelection,
+            PrefixError::NoSuchPcr { .. } => Reason::RecordMalformed,
             PrefixError::ImaPcrNotQuoted { .. } => Reason::QuotePcrSelection,
             PrefixError::UnknownPcr { .. } => Reason::QuoteOutstanding,
             PrefixError::PcrDigestMismatch => Reason::PcrDigestMismatch,
+            PrefixError::ImaWithoutTpm => Reason::ImaWithoutTpm,
             PrefixError::DoesNotReplay { .. } => Reason::LogDoesNotReplay,
         }
     }
@@ -96,6 +100,9 @@ impl fmt::Display for PrefixError {
             }
             PrefixError::PcrDigestMismatch => {
                 f.write_str("the PCR values do not hash to the quote's pcrDigest")
+            }
+            PrefixError::ImaWithoutTpm => {
+                f.write_str("there is a log, but no record of it was extended into the TPM")
             }
             PrefixError::DoesNotReplay { records } => write!(
                 f,
@@ -264,6 +271,10 @@ impl<E: LogEntry> PendingLog<E> {
             replay.step(entry);
         }
         let first = self.start.records;
+        // The kernel extends its first record (`boot_aggregate`) before anything can make a quote.
+        if first == 0 && replay.replayed == 0 && !self.entries.is_empty() {
+            return Err(PrefixError::ImaWithoutTpm);
+        }
         let entries: Vec<E> = self.entries.drain(..replay.replayed).collect();
         self.pcrs = self
             .entries

@@ -38,14 +38,7 @@ pub enum VerifyingKeyError {
 impl VerifyingKeyError {
     /// The reason to give.
     pub fn reason(&self) -> Reason {
-        match self {
-            VerifyingKeyError::MissingAttribute(_) | VerifyingKeyError::ForbiddenAttribute(_) => {
-                Reason::AkUnsuitable
-            }
-            VerifyingKeyError::NoSigningScheme(_) => Reason::AkUnsuitable,
-            VerifyingKeyError::WeakHash(_) => Reason::AkUnsuitable,
-            VerifyingKeyError::InvalidKey => Reason::AkUnsuitable,
-        }
+        Reason::AkUnsuitable
     }
 }
 
@@ -85,11 +78,7 @@ pub enum VerifyError {
 impl VerifyError {
     /// The reason to give.
     pub fn reason(&self) -> Reason {
-        match self {
-            VerifyError::Malformed(_) => Reason::QuoteSignatureInvalid,
-            VerifyError::WrongScheme => Reason::QuoteSignatureInvalid,
-            VerifyError::Invalid => Reason::QuoteSignatureInvalid,
-        }
+        Reason::QuoteSignatureInvalid
     }
 }
 

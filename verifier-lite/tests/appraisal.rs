@@ -12,12 +12,11 @@ use std::process::Command;
 use common::{run, unhex};
 use device::{Device, Pcrs, recorded_list, recorded_pcrs, recorded_quote, recorded_selection};
 use mote_schemas::ima::{Endian, Record, TemplateWriter};
+use mote_schemas::message::Tier;
 use mote_schemas::tpm::{BankSelection, Digest, HashAlg, PcrSelection, hash};
-use mote_verifier::appraise::{
-    Appraisal, Deviation, Fault, KnownFile, ReferenceValues, Tier, appraise,
-};
-use mote_verifier::log_entry::OwnedRecord;
+use mote_verifier::appraise::{Appraisal, Deviation, Fault, KnownFile, ReferenceLookup, appraise};
 use mote_verifier::prefix::{Certified, LogState, Outcome, PendingLog};
+use mote_verifier::store::Record as StoredRecord;
 use proptest::prelude::*;
 
 /// Reference values as `sha256sum` prints them.
@@ -54,25 +53,21 @@ impl Files {
     }
 }
 
-impl ReferenceValues for Files {
+impl ReferenceLookup for Files {
     fn allows(&self, path: &[u8], digest: &Digest) -> bool {
         self.by_path
             .get(path)
             .is_some_and(|digests| digests.contains(digest))
     }
 
-    fn expected(&self, path: &[u8]) -> Option<Vec<Digest>> {
-        self.by_path.get(path).cloned()
+    fn with_path(&self, path: &[u8]) -> Vec<KnownFile> {
+        let digests = self.by_path.get(path).into_iter().flatten();
+        digests.map(|digest| known(path, digest)).collect()
     }
 
-    fn known_as(&self, digest: &Digest) -> Vec<KnownFile> {
+    fn with_digest(&self, digest: &Digest) -> Vec<KnownFile> {
         let paths = self.by_digest.get(digest).into_iter().flatten();
-        paths
-            .map(|path| KnownFile {
-                path: path.clone(),
-                manifest: "edge-1.3".to_owned(),
-            })
-            .collect()
+        paths.map(|path| known(path, digest)).collect()
     }
 
     fn is_excluded(&self, path: &[u8]) -> bool {
@@ -80,11 +75,19 @@ impl ReferenceValues for Files {
     }
 }
 
+fn known(path: &[u8], digest: &Digest) -> KnownFile {
+    KnownFile {
+        path: path.to_vec(),
+        digest: *digest,
+        manifest: "edge-1.3".to_owned(),
+    }
+}
+
 fn certified(
-    pending: &mut PendingLog<OwnedRecord>,
+    pending: &mut PendingLog<StoredRecord>,
     quote: &mote_verifier::quote::VerifiedQuote,
     claims: &Pcrs,
-) -> Certified<OwnedRecord> {
+) -> Certified<StoredRecord> {
     match pending.certify(quote, claims, true) {
         Ok(Outcome::Certified(certified)) => certified,
         other => panic!("not certified: {other:?}"),
@@ -165,14 +168,14 @@ fn digest(byte: u8) -> Digest {
     Digest::new(HashAlg::Sha256, &[byte; 32]).unwrap()
 }
 
-fn record(template: &str, build: impl FnOnce(&mut TemplateWriter<'_>)) -> OwnedRecord {
+fn record(template: &str, build: impl FnOnce(&mut TemplateWriter<'_>)) -> StoredRecord {
     let mut buffer = [0; 2048];
     let mut writer = TemplateWriter::new(Endian::Little, &mut buffer);
     build(&mut writer);
-    Record::measured(10, HashAlg::Sha1, template, writer.finish()).into()
+    (&Record::measured(10, HashAlg::Sha1, template, writer.finish())).into()
 }
 
-fn file(path: &str, digest: &Digest) -> OwnedRecord {
+fn file(path: &str, digest: &Digest) -> StoredRecord {
     record("ima-ng", |writer| {
         writer
             .digest(digest.alg().name(), digest.as_bytes())
@@ -181,7 +184,7 @@ fn file(path: &str, digest: &Digest) -> OwnedRecord {
     })
 }
 
-fn boot_aggregate(pcrs: &Pcrs, bank: HashAlg, last: u32) -> OwnedRecord {
+fn boot_aggregate(pcrs: &Pcrs, bank: HashAlg, last: u32) -> StoredRecord {
     let values: Vec<&[u8]> = (0..=last)
         .map(|pcr| pcrs[&(bank, pcr)].as_bytes())
         .collect();
@@ -189,7 +192,7 @@ fn boot_aggregate(pcrs: &Pcrs, bank: HashAlg, last: u32) -> OwnedRecord {
 }
 
 /// Appraises this whole log of a device that quotes `selection`.
-fn judge(selection: PcrSelection, boot: &Pcrs, log: &[OwnedRecord], files: &Files) -> Appraisal {
+fn judge(selection: PcrSelection, boot: &Pcrs, log: &[StoredRecord], files: &Files) -> Appraisal {
     let mut device = Device::new(selection, boot);
     for record in log {
         device.extend(record);
@@ -205,7 +208,7 @@ fn judge(selection: PcrSelection, boot: &Pcrs, log: &[OwnedRecord], files: &File
 }
 
 /// Appraises one record behind a boot aggregate that is right.
-fn judge_one(record: OwnedRecord, files: &Files) -> Appraisal {
+fn judge_one(record: StoredRecord, files: &Files) -> Appraisal {
     let boot = recorded_pcrs(1);
     let log = [boot_aggregate(&boot, HashAlg::Sha256, 9), record];
     judge(recorded_selection(), &boot, &log, files)
@@ -229,7 +232,7 @@ fn a_changed_file_is_told_from_an_unknown_one() {
 
     let modified = only(judge_one(file("/usr/bin/pump_ctl", &digest(3)), &files));
     assert_eq!(modified.fault, Fault::FileModified);
-    assert_eq!(modified.expected, [digest(1)]);
+    assert_eq!(modified.expected, [known(b"/usr/bin/pump_ctl", &digest(1))]);
     assert_eq!(modified.note, None);
     assert_eq!(
         modified.measured.unwrap().to_string(),
@@ -287,7 +290,7 @@ fn a_violation_is_reported_even_for_an_excluded_path() {
     let mut files = Files::default();
     files.excluded.insert(b"/var/log/messages".to_vec());
     let mut violation = file("/var/log/messages", &digest(0));
-    violation.template_hash = Digest::zero(HashAlg::Sha1);
+    violation.violation = true;
     let found = only(judge_one(violation, &files));
     assert_eq!(found.fault, Fault::MeasurementViolation);
     assert_eq!(found.fault.tier(), Tier::Warning);
@@ -350,7 +353,7 @@ fn the_boot_aggregate_ties_the_log_to_the_boot_pcrs() {
         .iter()
         .map(|(bank, pcr)| ((bank, pcr), hash(bank, &[&[pcr as u8]])))
         .collect();
-    let found = |selection, boot: &Pcrs, first: OwnedRecord| {
+    let found = |selection, boot: &Pcrs, first: StoredRecord| {
         let appraisal = judge(selection, boot, &[first], &files);
         appraisal.deviations.first().map(|found| found.fault)
     };
@@ -433,7 +436,7 @@ proptest! {
         data in proptest::collection::vec(any::<u8>(), 0..96),
         big_endian in any::<bool>(),
     ) {
-        let odd: OwnedRecord = Record::measured(10, HashAlg::Sha1, template, &data).into();
+        let odd: StoredRecord = (&Record::measured(10, HashAlg::Sha1, template, &data)).into();
         let boot = recorded_pcrs(1);
         let log = [boot_aggregate(&boot, HashAlg::Sha256, 9), odd];
         let mut device = Device::new(recorded_selection(), &boot);

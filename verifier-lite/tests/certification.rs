@@ -8,15 +8,15 @@ mod device;
 use device::{Device, Pcrs, recorded_list, recorded_pcrs, recorded_quote, recorded_selection};
 use mote_schemas::ima::{Endian, Record, TemplateWriter};
 use mote_schemas::tpm::{BankSelection, Digest, HashAlg, PcrSelection};
-use mote_verifier::log_entry::OwnedRecord;
 use mote_verifier::prefix::{Certified, LogState, Outcome, PendingLog, PrefixError};
+use mote_verifier::store::Record as StoredRecord;
 use proptest::prelude::*;
 
-fn boot() -> PendingLog<OwnedRecord> {
+fn boot() -> PendingLog<StoredRecord> {
     PendingLog::new(LogState::at_boot())
 }
 
-fn certified(outcome: Result<Outcome<OwnedRecord>, PrefixError>) -> Certified<OwnedRecord> {
+fn certified(outcome: Result<Outcome<StoredRecord>, PrefixError>) -> Certified<StoredRecord> {
     match outcome {
         Ok(Outcome::Certified(certified)) => certified,
         other => panic!("not certified: {other:?}"),
@@ -103,10 +103,14 @@ fn a_record_left_out_changed_or_added_does_not_replay() {
     let list = recorded_list();
     let quote = recorded_quote(2);
     let claims = without_ima_pcr(recorded_pcrs(2));
-    let refused = |list: Vec<OwnedRecord>| {
+    let refused = |list: Vec<StoredRecord>| {
         let mut pending = boot();
         pending.append(0, list).unwrap();
-        pending.certify(&quote, &claims, true).unwrap_err().reason().token()
+        pending
+            .certify(&quote, &claims, true)
+            .unwrap_err()
+            .reason()
+            .token()
     };
     let mut left_out = list.clone();
     left_out.remove(1000);
@@ -118,7 +122,7 @@ fn a_record_left_out_changed_or_added_does_not_replay() {
     swapped.swap(1000, 1001);
     assert_eq!(refused(swapped), "log-does-not-replay");
     let mut violation = list.clone();
-    violation[1000].template_hash = Digest::zero(HashAlg::Sha1);
+    violation[1000].violation = true;
     assert_eq!(refused(violation), "log-does-not-replay");
 }
 
@@ -167,13 +171,29 @@ fn claims_alone_certify_no_log() {
     );
 }
 
-fn measured(pcr: u32, path: &[u8], digest: u8) -> OwnedRecord {
+/// A TPM driver that comes up after IMA: the list grows, the PCR does not.
+#[test]
+fn a_log_that_was_never_extended_is_told_apart() {
+    let boot_pcrs = without_ima_pcr(recorded_pcrs(1));
+    let device = Device::new(recorded_selection(), &boot_pcrs);
+    let mut pending = boot();
+    pending.append(0, recorded_list()).unwrap();
+    for claims in [&device.pcrs, &boot_pcrs] {
+        assert_eq!(
+            pending.certify(&device.quote(), claims, true),
+            Err(PrefixError::ImaWithoutTpm)
+        );
+    }
+    assert_eq!(pending.next_record(), 2390);
+}
+
+fn measured(pcr: u32, path: &[u8], digest: u8) -> StoredRecord {
     let mut buffer = [0; 512];
     let mut writer = TemplateWriter::new(Endian::Little, &mut buffer);
     writer.digest("sha256", &[digest; 32]).unwrap();
     writer.text(path).unwrap();
     let data = writer.finish();
-    Record::measured(pcr, HashAlg::Sha1, "ima-ng", data).into()
+    (&Record::measured(pcr, HashAlg::Sha1, "ima-ng", data)).into()
 }
 
 #[test]

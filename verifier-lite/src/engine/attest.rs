@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use log::{debug, warn};
-use mote_schemas::ima::{Endian, Record as ImaRecord};
+use mote_schemas::ima::Endian;
 use mote_schemas::message::{Entries, PcrBanks, Tier};
 use mote_schemas::pcr::PcrValues;
 use mote_schemas::reason::Reason;
@@ -16,13 +16,12 @@ use mote_schemas::tpm::{ClockInfo, Digest, HashAlg, PcrSelection, Public};
 
 use super::outcome::Refusal;
 use super::{Engine, Internal, Now, Settings};
-use crate::appraise::{ReferenceValues, appraise};
-use crate::log_entry::LogEntry;
+use crate::appraise::{self, ReferenceLookup, appraise};
 use crate::prefix::{Certified, IMA_PCR, LogState, Outcome, PendingLog, PrefixError};
 use crate::quote::{Continuity, VerifiedQuote};
 use crate::signature::VerifyingKey;
 use crate::store::{
-    Admission, BootState, Change, Deviation, DeviceId, DeviceRecord, Durability, Expected,
+    Admission, BootState, Change, Content, Deviation, DeviceId, DeviceRecord, Durability, Expected,
     OutstandingQuote, PcrBank, PcrValue, Record, RecordId, Store, VerdictRecord,
 };
 
@@ -51,7 +50,7 @@ impl Standing {
 /// A message's worth of evidence.
 pub(super) struct Attestation<'e> {
     store: &'e dyn Store,
-    references: &'e dyn ReferenceValues,
+    references: &'e dyn ReferenceLookup,
     settings: &'e Settings,
     now: Now,
     device: DeviceId,
@@ -64,25 +63,6 @@ pub(super) struct Attestation<'e> {
     fresh_claims: bool,
     changes: Vec<Change>,
     durability: Durability,
-}
-
-/// A stored record on its way through replay and appraisal.
-struct StoredEntry(Record);
-
-impl LogEntry for StoredEntry {
-    fn record(&self) -> ImaRecord<'_> {
-        ImaRecord {
-            pcr: self.0.pcr,
-            // What the list shows is not kept: zero means a violation, anything else does not.
-            template_hash: if self.0.violation {
-                Digest::zero(HashAlg::Sha1)
-            } else {
-                Digest::ones(HashAlg::Sha1)
-            },
-            template_name: &self.0.template,
-            template_data: &self.0.data,
-        }
-    }
 }
 
 impl<'e> Attestation<'e> {
@@ -182,6 +162,7 @@ impl<'e> Attestation<'e> {
             pcrs: Vec::new(),
             log_pcrs: 0,
             outstanding: None,
+            content: Content::default(),
         }
     }
 
@@ -221,10 +202,16 @@ impl<'e> Attestation<'e> {
         entries: &Entries<'_>,
     ) -> Result<Result<(), Refusal>, Internal> {
         let Some(boot) = &self.record.boot else {
-            return Ok(Err(Refusal::new(Reason::OutOfOrder, "records before any quote")));
+            return Ok(Err(Refusal::new(
+                Reason::OutOfOrder,
+                "records before any quote",
+            )));
         };
         let Some(known) = self.stored.checked_sub(from) else {
-            debug!("device {}: records from {from}, {} stored", self.device, self.stored);
+            debug!(
+                "device {}: records from {from}, {} stored",
+                self.device, self.stored
+            );
             return Ok(Ok(()));
         };
         let mut taken = Vec::new();
@@ -284,7 +271,9 @@ impl<'e> Attestation<'e> {
             Ok(certified) => self.judge(&certified)?,
             Err(PrefixError::UnknownPcr { .. }) => return Ok(self.ask_for_pcrs(next_record)),
             // Perhaps a PCR outside the log has changed since we last saw it.
-            Err(PrefixError::DoesNotReplay { .. }) if !self.fresh_claims && self.has_boot_pcrs() => {
+            Err(PrefixError::DoesNotReplay { .. })
+                if !self.fresh_claims && self.has_boot_pcrs() =>
+            {
                 return Ok(self.ask_for_pcrs(next_record));
             }
             Err(error) => {
@@ -356,7 +345,7 @@ impl<'e> Attestation<'e> {
     }
 
     /// Matches the outstanding quote with the records.
-    fn certify(&mut self) -> Result<Result<Certified<StoredEntry>, PrefixError>, Internal> {
+    fn certify(&mut self) -> Result<Result<Certified<Record>, PrefixError>, Internal> {
         let missing = || Internal::Other("no boot or no quote to certify");
         let boot = self.record.boot.as_ref().ok_or_else(missing)?;
         let quote = boot.outstanding.as_ref().ok_or_else(missing)?;
@@ -371,13 +360,13 @@ impl<'e> Attestation<'e> {
             let mut entries = Vec::with_capacity(ids.len());
             for id in &ids {
                 let record = self.store.record(id)?;
-                entries.push(StoredEntry(record.ok_or(Internal::Other("a stored record is gone"))?));
+                entries.push(record.ok_or(Internal::Other("a stored record is gone"))?);
             }
             // Contiguous from `certified` on, so there is no gap.
             let _ = log.append(wanted, entries);
             wanted += ids.len() as u64;
         }
-        let _ = log.append(self.stored, self.new.iter().cloned().map(StoredEntry));
+        let _ = log.append(self.stored, self.new.iter().cloned());
 
         let mut claims = values(&quote.claims);
         let mut outcome = log.certify(&verified, &claims, true);
@@ -402,7 +391,7 @@ impl<'e> Attestation<'e> {
     }
 
     /// Appraises newly certified records and sets the verdict.
-    fn judge(&mut self, certified: &Certified<StoredEntry>) -> Result<(), Internal> {
+    fn judge(&mut self, certified: &Certified<Record>) -> Result<(), Internal> {
         let state = certified.prefix().state();
         let Some(boot) = &mut self.record.boot else {
             return Ok(());
@@ -414,27 +403,22 @@ impl<'e> Attestation<'e> {
         let clock_safe = boot.clock_safe;
 
         let appraisal = appraise(certified, self.references, Endian::Little);
-        let before = self.current_verdict()?;
-        let mut tier = match &before {
-            // A deviation stays one until the next boot.
-            Some(verdict) if replay_held(verdict) => verdict.tier.max(Tier::Affirming),
-            _ => Tier::Affirming,
-        };
-        let mut reasons: Vec<Reason> = before
-            .iter()
-            .filter(|verdict| replay_held(verdict))
-            .flat_map(|verdict| &verdict.reasons)
-            .filter_map(|token| Reason::from_token(token))
-            .filter(|reason| *reason != Reason::ClockUnsafe)
-            .collect();
-        tier = tier.max(appraisal.tier);
+        let mut content = std::mem::take(&mut boot.content);
         for deviation in appraisal.deviations {
-            let reason = deviation.fault.reason();
-            if !reasons.contains(&reason) {
-                reasons.push(reason);
+            let token = deviation.fault.reason().token();
+            if !content.reasons.iter().any(|known| known == token) {
+                content.reasons.push(token.to_owned());
             }
-            self.changes
-                .push(Change::AddDeviation(self.device, self.stored_deviation(deviation)));
+            self.changes.push(Change::AddDeviation(
+                self.device,
+                self.stored_deviation(deviation),
+            ));
+        }
+        content.tier = content.tier.max(appraisal.tier).max(Tier::Affirming);
+        let mut tier = content.tier;
+        let mut reasons = reasons_of(&content.reasons);
+        if let Some(boot) = &mut self.record.boot {
+            boot.content = content;
         }
         if !clock_safe {
             reasons.push(Reason::ClockUnsafe);
@@ -445,7 +429,7 @@ impl<'e> Attestation<'e> {
         self.set_verdict(tier, reasons, None)
     }
 
-    fn stored_deviation(&self, deviation: crate::appraise::Deviation) -> Deviation {
+    fn stored_deviation(&self, deviation: appraise::Deviation) -> Deviation {
         Deviation {
             reason: deviation.fault.reason().token().to_owned(),
             since: self.now.unix,
@@ -456,9 +440,9 @@ impl<'e> Attestation<'e> {
             expected: deviation
                 .expected
                 .iter()
-                .map(|digest| Expected {
-                    value: digest.as_bytes().to_vec(),
-                    source: String::new(),
+                .map(|known| Expected {
+                    value: known.digest.as_bytes().to_vec(),
+                    source: known.manifest.clone(),
                 })
                 .collect(),
             note: deviation.note,
@@ -470,7 +454,9 @@ impl<'e> Attestation<'e> {
         let untouched = self.record.boot.as_ref().is_some_and(|boot| {
             let claims = boot.outstanding.as_ref().map(|quote| &quote.claims);
             let ima = claims.into_iter().flatten().flat_map(|bank| &bank.values);
-            let mut ima = ima.filter(|value| u32::from(value.index) == IMA_PCR).peekable();
+            let mut ima = ima
+                .filter(|value| u32::from(value.index) == IMA_PCR)
+                .peekable();
             ima.peek().is_some() && ima.all(|value| value.value.iter().all(|byte| *byte == 0))
         });
         if matches!(error, PrefixError::DoesNotReplay { .. }) && untouched && self.received() > 0 {
@@ -553,11 +539,7 @@ impl<'e> Attestation<'e> {
             Some(verdict) if !waiting => Standing {
                 next_record: self.received(),
                 tier: verdict.tier,
-                reasons: verdict
-                    .reasons
-                    .iter()
-                    .filter_map(|token| Reason::from_token(token))
-                    .collect(),
+                reasons: reasons_of(&verdict.reasons),
                 wants_pcr_values: false,
             },
             _ => Standing {
@@ -569,25 +551,25 @@ impl<'e> Attestation<'e> {
     }
 }
 
-/// Whether a verdict came from appraised content, and not from a log that did not replay: the latter
-/// ends with the first quote that certifies.
-fn replay_held(verdict: &VerdictRecord) -> bool {
-    !verdict.reasons.iter().any(|token| {
-        matches!(
-            Reason::from_token(token),
-            Some(
-                Reason::LogDoesNotReplay | Reason::ImaWithoutTpm | Reason::PcrDigestMismatch
-            )
-        )
-    })
+fn reasons_of(tokens: &[String]) -> Vec<Reason> {
+    tokens
+        .iter()
+        .filter_map(|token| Reason::from_token(token))
+        .collect()
 }
 
 fn verify_again(ak_public: &[u8], quote: &OutstandingQuote) -> Result<VerifiedQuote, Internal> {
     let spoiled = || Internal::Other("a stored quote does not verify any more");
     let ak = Public::parse(ak_public).map_err(|_| spoiled())?;
     let key = VerifyingKey::new(&ak).map_err(|_| spoiled())?;
-    VerifiedQuote::verify(&quote.attest, &quote.signature, &key, &quote.extra_data, None)
-        .map_err(|_| spoiled())
+    VerifiedQuote::verify(
+        &quote.attest,
+        &quote.signature,
+        &key,
+        &quote.extra_data,
+        None,
+    )
+    .map_err(|_| spoiled())
 }
 
 fn clock_of(boot: &BootState) -> ClockInfo {
@@ -636,4 +618,3 @@ fn banks(state: &LogState) -> Vec<PcrBank> {
     }
     banks
 }
-

@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 
 use log::{debug, info};
-use mote_schemas::coap::{Body, Code, Message, option};
+use mote_schemas::coap::{Code, Message, option};
 use mote_schemas::limits::MAX_MESSAGE;
 use mote_schemas::oscore::{
     Context, OpenedRequest, ReceivedRequest, ReplayWindow, UnprotectRequestError, Unprotected,
@@ -19,7 +19,7 @@ use mote_schemas::transcript::Transcript;
 use super::hello::Pending;
 use super::outcome::{Outcome, Refusal};
 use super::{Engine, Internal, Now, random, response};
-use crate::store::{Change, DeviceId, Durability, Kid, Secret, SessionRecord};
+use crate::store::{Change, DeviceId, Durability, Kid, SessionRecord};
 
 /// Sequence numbers reserved by one write.
 pub(super) const RESERVE: u64 = 1024;
@@ -197,7 +197,13 @@ impl Engine {
                         debug!("session {kid}: asking for Echo after a restart");
                         self.reserve(kid, channel)?;
                         let echo = [(option::ECHO, challenge.to_vec())];
-                        return channel.seal(outer, request.request(), Code::UNAUTHORIZED, &echo, &[]);
+                        return channel.seal(
+                            outer,
+                            request.request(),
+                            Code::UNAUTHORIZED,
+                            &echo,
+                            &[],
+                        );
                     }
                 }
             }
@@ -236,7 +242,9 @@ impl Engine {
                 match self.open(now, kid, &mut pending, &body)? {
                     Ok(reply) => {
                         let sealed =
-                            pending.channel.seal(outer, &request, Code::CHANGED, &[], &reply);
+                            pending
+                                .channel
+                                .seal(outer, &request, Code::CHANGED, &[], &reply);
                         self.channels.insert(*kid, pending.channel);
                         return sealed;
                     }

@@ -22,9 +22,7 @@ use super::{Engine, Internal, Now, random};
 use crate::admission::{Admission as Decision, Grounds};
 use crate::quote::VerifiedQuote;
 use crate::signature::VerifyingKey;
-use crate::store::{
-    Admission, Change, DeviceRecord, Durability, Kid, NonceRecord, SessionRecord,
-};
+use crate::store::{Admission, Change, DeviceRecord, Durability, Kid, NonceRecord, SessionRecord};
 
 /// Nonces outstanding per session: the last one, and the one before in case its reply was lost.
 const NONCES: usize = 2;
@@ -48,7 +46,10 @@ impl Engine {
         body: &Body<'_>,
     ) -> Answer {
         if body.code() != Code::POST || !body.path_is(&[path::OPEN]) {
-            return Ok(Err(Refusal::new(Reason::OutOfOrder, "open the session first")));
+            return Ok(Err(Refusal::new(
+                Reason::OutOfOrder,
+                "open the session first",
+            )));
         }
         let open: Open<'_> = match cbor::decode(body.payload()) {
             Ok(open) => open,
@@ -91,7 +92,10 @@ impl Engine {
         if let Some(ended) = ended {
             self.channels.take(&ended);
         }
-        info!("device {device}: session {kid} opened, {}", standing.tier.word());
+        info!(
+            "device {device}: session {kid} opened, {}",
+            standing.tier.word()
+        );
         self.reply(&standing, Some(&nonce)).map(Ok)
     }
 
@@ -113,7 +117,10 @@ impl Engine {
         match body.code() {
             Code::POST if body.path_is(&[path::LOG]) => self.log(now, channel, record, body),
             Code::POST if body.path_is(&[path::BEAT]) => self.beat(now, kid, channel, record, body),
-            _ => Ok(Err(Refusal::new(Reason::OutOfOrder, "the session is open already"))),
+            _ => Ok(Err(Refusal::new(
+                Reason::OutOfOrder,
+                "the session is open already",
+            ))),
         }
     }
 
@@ -205,8 +212,8 @@ impl Engine {
     fn enrol(&self, now: Now, keys: &Keys) -> DeviceRecord {
         let certificate = keys.ek_certificate.as_deref();
         let time = UnixTime::since_unix_epoch(Duration::from_millis(now.unix));
-        let decision = Public::parse(&keys.ek_public)
-            .map(|ek| self.rules.decide(&ek, certificate, time));
+        let decision =
+            Public::parse(&keys.ek_public).map(|ek| self.rules.decide(&ek, certificate, time));
         let admitted = |by: &str| Admission::Admitted {
             by: by.to_owned(),
             at: now.unix,

@@ -114,7 +114,10 @@ impl Engine {
         body: &Body<'_>,
     ) -> Result<Outcome, Internal> {
         let refuse = |code, reason, detail: &dyn ToString| {
-            Ok(Outcome::refused(code, Refusal::new(reason, detail.to_string())))
+            Ok(Outcome::refused(
+                code,
+                Refusal::new(reason, detail.to_string()),
+            ))
         };
         let hello: Hello<'_> = match cbor::decode(body.payload()) {
             Ok(hello) => hello,
@@ -157,7 +160,11 @@ impl Engine {
                 }
             }
             (None, None) => {
-                return refuse(Code::NOT_FOUND, Reason::DeviceUnknown, &"say hello with keys");
+                return refuse(
+                    Code::NOT_FOUND,
+                    Reason::DeviceUnknown,
+                    &"say hello with keys",
+                );
             }
             (None, Some(keys)) => Keys {
                 ek_public: keys.ek_public.get().to_vec(),
@@ -170,7 +177,11 @@ impl Engine {
                 .payload(reply)
                 .to_verified_address()),
             Err(refusal) => {
-                info!("device {device} at {peer} refused: {}: {}", refusal.reason.token(), refusal.detail);
+                info!(
+                    "device {device} at {peer} refused: {}: {}",
+                    refusal.reason.token(),
+                    refusal.detail
+                );
                 Ok(Outcome::refused(Code::FORBIDDEN, refusal).to_verified_address())
             }
         }
@@ -189,7 +200,10 @@ impl Engine {
             Err(refusal) => return Ok(Err(refusal)),
         };
         let unix = UnixTime::since_unix_epoch(Duration::from_millis(now.unix));
-        if let Decision::Refused(error) = self.rules.decide(&ek.1, keys.ek_certificate.as_deref(), unix) {
+        if let Decision::Refused(error) =
+            self.rules
+                .decide(&ek.1, keys.ek_certificate.as_deref(), unix)
+        {
             return Ok(Err(Refusal::new(error.reason(), error)));
         }
         let secret = Zeroizing::new(random::<32>()?);
@@ -202,7 +216,8 @@ impl Engine {
         let challenge = Challenge {
             version: VERSION,
             random: nonce,
-            credential_blob: Bytes::new(&credential.blob).ok_or(Internal::Other("credential blob"))?,
+            credential_blob: Bytes::new(&credential.blob)
+                .ok_or(Internal::Other("credential blob"))?,
             encrypted_secret: Bytes::new(&credential.encrypted_secret)
                 .ok_or(Internal::Other("encrypted secret"))?,
             kid,

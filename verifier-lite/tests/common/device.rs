@@ -10,10 +10,11 @@ use mote_schemas::pcr::initial;
 use mote_schemas::tpm::{
     Attest, ClockInfo, Digest, HashAlg, PcrSelection, Public, Signature, hash,
 };
-use mote_verifier::log_entry::{LogEntry, OwnedRecord};
+use mote_verifier::log_entry::LogEntry;
 use mote_verifier::prefix::LogState;
 use mote_verifier::quote::VerifiedQuote;
 use mote_verifier::signature::VerifyingKey;
+use mote_verifier::store::Record as StoredRecord;
 
 use crate::common::recorded;
 
@@ -26,16 +27,16 @@ pub(crate) fn recorded_selection() -> PcrSelection {
 }
 
 /// The records of the recorded list.
-pub(crate) fn recorded_list() -> Vec<OwnedRecord> {
+pub(crate) fn recorded_list() -> Vec<StoredRecord> {
     records(&recorded("binary_runtime_measurements"))
 }
 
 /// The records of a binary list.
-pub(crate) fn records(mut list: &[u8]) -> Vec<OwnedRecord> {
+pub(crate) fn records(mut list: &[u8]) -> Vec<StoredRecord> {
     let mut parser = ListParser::new(ListFormat::LITTLE_SHA1);
     let mut records = Vec::new();
     while let Step::Record(record, len) = parser.next(list).unwrap() {
-        records.push(OwnedRecord::from(record));
+        records.push(StoredRecord::from(&record));
         list = &list[len..];
     }
     assert!(list.is_empty(), "the list ends inside a record");
@@ -103,7 +104,7 @@ impl Device {
     }
 
     /// Extends what the kernel would for this record.
-    pub(crate) fn extend(&mut self, record: &OwnedRecord) {
+    pub(crate) fn extend(&mut self, record: &StoredRecord) {
         for ((bank, pcr), value) in &mut self.pcrs {
             if *pcr == record.pcr {
                 let digest = record.extend_digest(*bank);
