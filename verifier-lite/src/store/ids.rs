@@ -57,7 +57,10 @@ mod tests {
     fn a_record_id_is_sha_256_of_all_of_it() {
         let id = RecordId::of(&record("ima-ng", b"x"));
         // printf 'ima-ng\0\0\0\0\012\0x' | sha256sum
-        assert_eq!(id.to_string(), "75d0f1edfa0c3c1d6fe47607448e25b5cbadda79601b938a4b3bd405f1cd20b3");
+        assert_eq!(
+            id.to_string(),
+            "75d0f1edfa0c3c1d6fe47607448e25b5cbadda79601b938a4b3bd405f1cd20b3"
+        );
         assert_ne!(
             RecordId::of(&record("ima", b"-ng")),
             RecordId::of(&record("ima-ng", b""))
