@@ -5,6 +5,7 @@
 
 mod common;
 
+use common::interposer::{command_code, interpose, pcr_extend};
 use common::{Dir, Swtpm, run, split_tpm2b, tpm2b};
 use mote_agent::tpm::{
     EsapiTpm, HeldHandles, Identity, KeyKind, PcrSelection, Tpm, TpmAddress, TpmError, TpmOptions,
@@ -146,6 +147,28 @@ fn a_credential_for_other_keys_is_refused() {
         // None of that keeps the right one from working.
         let released = tpm.activate_credential(&blob, &encrypted).unwrap();
         assert_eq!(released.as_bytes(), b"secret");
+    }
+}
+
+#[test]
+fn the_activated_secret_does_not_cross_the_bus_in_the_clear() {
+    let swtpm = Swtpm::start();
+    for ek in [KeyKind::Ecc, KeyKind::Rsa] {
+        let (address, bus) = interpose(&swtpm.address(), Box::new(|_| Vec::new()));
+        let mut tpm = connect(TpmOptions {
+            address,
+            ek,
+            ..TpmOptions::default()
+        })
+        .unwrap();
+        let (blob, encrypted) = make_credential(&tpm.identity().unwrap(), b"not for the bus");
+        let released = tpm.activate_credential(&blob, &encrypted).unwrap();
+        assert_eq!(released.as_bytes(), b"not for the bus");
+        drop(tpm);
+        let bus = bus.lock().unwrap();
+        let crosses = |what: &[u8]| bus.windows(what.len()).any(|heard| heard == what);
+        assert!(crosses(&blob), "the bus was not listened to");
+        assert!(!crosses(b"not for the bus"));
     }
 }
 
@@ -322,6 +345,63 @@ fn pcr_values_are_those_of_tpm2_pcrread() {
     assert_eq!(values[..size], wanted);
 }
 
+/// `TPM_CC_PCR_Read`.
+const PCR_READ: u32 = 0x17E;
+
+#[test]
+fn pcr_values_are_all_of_one_moment() {
+    let swtpm = Swtpm::start();
+    let mut reads = 0;
+    // Nine PCRs take two reads; between them, one PCR of each read moves.
+    let (address, _) = interpose(
+        &swtpm.address(),
+        Box::new(move |command| {
+            reads += u32::from(command_code(command) == PCR_READ);
+            if command_code(command) == PCR_READ && reads == 2 {
+                vec![pcr_extend(1, [0xA5; 32]), pcr_extend(9, [0x5A; 32])]
+            } else {
+                Vec::new()
+            }
+        }),
+    );
+    let mut tpm = connect(TpmOptions {
+        address,
+        ..TpmOptions::default()
+    })
+    .unwrap();
+    let mut out = [0; 9 * 32];
+    assert_eq!(tpm.read_pcrs(&sha256(0x3FE), &mut out), Ok(9 * 32));
+    let extended = |event: [u8; 32]| Sha256::digest([[0; 32], event].concat());
+    assert_eq!(out[..32], *extended([0xA5; 32]));
+    assert_eq!(out[8 * 32..], *extended([0x5A; 32]));
+    assert_eq!(out[32..8 * 32], [0; 7 * 32]);
+}
+
+#[test]
+fn pcrs_that_never_hold_still_are_reported() {
+    let swtpm = Swtpm::start();
+    let (address, _) = interpose(
+        &swtpm.address(),
+        Box::new(|command| {
+            if command_code(command) == PCR_READ {
+                vec![pcr_extend(1, [0xA5; 32])]
+            } else {
+                Vec::new()
+            }
+        }),
+    );
+    let mut tpm = connect(TpmOptions {
+        address,
+        ..TpmOptions::default()
+    })
+    .unwrap();
+    let mut out = [0; 9 * 32];
+    let error = tpm.read_pcrs(&sha256(0x3FE), &mut out).unwrap_err();
+    assert_eq!(error, TpmError::PcrsMoving);
+    // What fits one read cannot be torn.
+    assert_eq!(tpm.read_pcrs(&sha256(0xFF), &mut out), Ok(8 * 32));
+}
+
 #[test]
 fn selections_the_tpm_would_cut_short_are_refused() {
     // Only the SHA-256 bank is active.
@@ -427,7 +507,12 @@ fn a_tpm_that_went_away_is_named_with_what_to_do() {
 
 #[test]
 fn a_missing_device_is_named_with_what_to_do() {
-    for path in ["/dev/tpmrm99", "/dev/null/tpm", "/nowhere/tpm"] {
+    for path in [
+        "/dev/tpmrm99",
+        "/dev/null/tpm",
+        "/nowhere/tpm",
+        "/etc/hostname",
+    ] {
         let options = TpmOptions {
             address: format!("device:{path}").parse().unwrap(),
             ..TpmOptions::default()

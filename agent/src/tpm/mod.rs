@@ -112,6 +112,7 @@ impl core::fmt::Debug for Secret {
 }
 
 /// Connects to the TPM, by the implementation that this build has.
+#[cfg_attr(not(feature = "esapi"), expect(unused_variables))]
 pub fn open(options: &TpmOptions) -> Result<Box<dyn Tpm>, TpmError> {
     #[cfg(feature = "esapi")]
     return Ok(Box::new(EsapiTpm::new(options.clone())?));

@@ -2,6 +2,8 @@
 // Each test binary compiles its own copy and uses part of it.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
+pub mod interposer;
+
 use std::ffi::OsStr;
 use std::fs;
 use std::net::{TcpListener, TcpStream};
