@@ -138,10 +138,10 @@ traces=0
 
 # ---- the verifier and its operator ----
 
-motectl() { timeout 30 "$bin/motectl" --dir "$dir/verifier" "$@" 2>>"$dir/motectl.log"; }
+motectl() { timeout 30 "$bin/motectl" --state "$dir/verifier" "$@" 2>>"$dir/motectl.log"; }
 
 verifier_on() {
-  "$bin/mote-verifier" --dir "$dir/verifier" --listen "127.0.0.1:$verifier_port" \
+  "$bin/mote-verifier" --state "$dir/verifier" --listen "127.0.0.1:$verifier_port" \
     --manifest "$dir/manifest" --manifest-key "$dir/image.key.pub" --interval 1 >>"$dir/verifier.log" 2>&1 &
   verifier=$!
   pids+=("$verifier")
@@ -279,12 +279,12 @@ leave_running=1
 cat <<TXT
 
 It goes on. Try:
-  $bin/motectl --dir $dir/verifier device list
-  $bin/motectl --dir $dir/verifier device show $device
+  $bin/motectl --state $dir/verifier device list
+  $bin/motectl --state $dir/verifier device show $device
   $bin/mote-simkernel tell $dir/kernel.sock append 5             # five more files of the recorded device
   $bin/mote-simkernel tell $dir/kernel.sock append-path /usr/local/bin/job2
   $bin/mote-simkernel tell $dir/kernel.sock violation /etc/passwd
-  $bin/motectl --dir $dir/verifier explain $device
+  $bin/motectl --state $dir/verifier explain $device
   tail -f $dir/*.log
 Stop it and remove its files:
   $dir/stop

@@ -62,7 +62,7 @@ impl Verifier {
     pub fn launch(&mut self) -> Result<()> {
         let mut command = program("mote-verifier")?;
         command
-            .arg("--dir")
+            .arg("--state")
             .arg(self.state())
             .arg("--listen")
             .arg(self.address())
@@ -86,10 +86,10 @@ impl Verifier {
             .map_or(Ok(()), |mut process| process.kill())
     }
 
-    /// Runs `motectl --dir DIR WORDS...` and returns what it prints.
+    /// Runs `motectl --state DIR WORDS...` and returns what it prints.
     pub fn motectl(&self, words: &[&str]) -> Result<String> {
         run(program("motectl")?
-            .arg("--dir")
+            .arg("--state")
             .arg(self.state())
             .args(words))
     }
@@ -99,7 +99,7 @@ impl Verifier {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// The verifier's state directory (`--dir`).
+    /// The verifier's state directory (`--state`).
     pub fn state(&self) -> PathBuf {
         self.dir.join("state")
     }
