@@ -457,6 +457,12 @@ fn the_boot_aggregate_ties_the_log_to_the_boot_pcrs() {
         found(selection, &boot, file("/bin/sh", &digest(1))),
         Some(Fault::BootAggregateMissing)
     );
+    let mut violation = boot_aggregate(&boot, HashAlg::Sha256, 9);
+    violation.violation = true;
+    assert_eq!(
+        found(selection, &boot, violation),
+        Some(Fault::BootAggregateMissing)
+    );
     // After a kexec it stands there once more.
     let again = boot_aggregate(&boot, HashAlg::Sha256, 9);
     let twice = [again.clone(), again];
