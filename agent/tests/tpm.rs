@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::{Dir, Swtpm, offline_tool, run, split_tpm2b, tpm2b};
+use common::{Dir, Swtpm, run, split_tpm2b, tpm2b};
 use mote_agent::tpm::{
     EsapiTpm, HeldHandles, Identity, KeyKind, PcrSelection, Tpm, TpmAddress, TpmError, TpmOptions,
 };
@@ -60,19 +60,18 @@ fn make_credential(identity: &Identity, secret: &[u8]) -> (Vec<u8>, Vec<u8>) {
     let secret = dir.write("secret", secret);
     let out = dir.file("credential");
     let name = hex(&name(&identity.ak));
-    offline_tool(
-        "tpm2_makecredential",
-        &[
-            "-u",
-            ek.to_str().unwrap(),
-            "-s",
-            secret.to_str().unwrap(),
-            "-n",
-            &name,
-            "-o",
-            out.to_str().unwrap(),
-        ],
-    );
+    run(Command::new("tpm2_makecredential").args([
+        "-T",
+        "none",
+        "-u",
+        ek.to_str().unwrap(),
+        "-s",
+        secret.to_str().unwrap(),
+        "-n",
+        &name,
+        "-o",
+        out.to_str().unwrap(),
+    ]));
     let file = std::fs::read(out).unwrap();
     assert_eq!(file[..8], [0xBA, 0xDC, 0xC0, 0xDE, 0, 0, 0, 1]);
     let (blob, rest) = split_tpm2b(&file[8..]);
@@ -199,48 +198,70 @@ fn a_quote_passes_tpm2_checkquote() {
             &[format!("{pcr}:sha256={}", "5a".repeat(32))],
         );
     }
-    let selection = [
-        PcrSelection {
-            bank: SHA384,
-            mask: 0b11,
-        },
-        PcrSelection {
-            bank: SHA256,
-            mask: BOOT_AND_IMA,
-        },
-    ];
-    for ak in [KeyKind::Ecc, KeyKind::Rsa] {
-        let mut tpm = open(&swtpm, KeyKind::Auto, ak);
-        let identity = tpm.identity().unwrap();
-        let qualifying_data = Sha256::digest(b"a nonce").into();
-        let quote = tpm.quote(&selection, &qualifying_data).unwrap();
-        let mut values = [0; 2 * 48 + 12 * 32];
-        let size = tpm.read_pcrs(&selection, &mut values).unwrap();
-        assert_eq!(size, values.len());
+    let sha384 = PcrSelection {
+        bank: SHA384,
+        mask: 0b11,
+    };
+    let [sha256] = sha256(BOOT_AND_IMA);
+    for selection in [&[sha256][..], &[sha384, sha256]] {
+        for ak in [KeyKind::Ecc, KeyKind::Rsa] {
+            let mut tpm = open(&swtpm, KeyKind::Auto, ak);
+            let identity = tpm.identity().unwrap();
+            let qualifying_data = Sha256::digest(b"a nonce").into();
+            let quote = tpm.quote(selection, &qualifying_data).unwrap();
+            let mut values = [0; 2 * 48 + 12 * 32];
+            let size = tpm.read_pcrs(selection, &mut values).unwrap();
 
-        // The last field of TPMS_ATTEST is the digest over just these values, in this order.
-        assert!(quote.attest.ends_with(&Sha256::digest(values)));
+            // The last field of TPMS_ATTEST is the digest over just these values, in this order.
+            let digest = Sha256::digest(&values[..size]);
+            assert!(quote.attest.ends_with(&digest));
 
-        let dir = Dir::new();
-        let file = |name, bytes: &[u8]| dir.write(name, bytes).to_str().unwrap().to_owned();
-        offline_tool(
-            "tpm2_checkquote",
-            &[
-                "-u",
-                &file("ak", &tpm2b(&identity.ak)),
-                "-m",
-                &file("attest", &quote.attest),
-                "-s",
-                &file("signature", &quote.signature),
-                "-q",
-                &hex(&qualifying_data),
-                "-f",
-                &file("pcrs", &values),
-                "-l",
-                "sha384:0,1+sha256:0,1,2,3,4,5,6,7,8,9,10,14",
-            ],
-        );
+            let dir = Dir::new();
+            run(Command::new("tpm2_checkquote")
+                .arg("-u")
+                .arg(dir.write("ak", &tpm2b(&identity.ak)))
+                .arg("-m")
+                .arg(dir.write("attest", &quote.attest))
+                .arg("-s")
+                .arg(dir.write("signature", &quote.signature))
+                .arg("-f")
+                .arg(dir.write("pcrs", &as_tpm2_tools_keep_pcrs(selection, &values)))
+                .args(["-q", &hex(&qualifying_data)]));
+        }
     }
+}
+
+/// The format in which tpm2_quote writes PCR values: `TPML_PCR_SELECTION` and as many `TPML_DIGEST`
+/// as needed, each as the C structure lies in memory.
+fn as_tpm2_tools_keep_pcrs(selection: &[PcrSelection], values: &[u8]) -> Vec<u8> {
+    let u32_bytes = |n: usize| u32::try_from(n).unwrap().to_le_bytes();
+    let mut out = u32_bytes(selection.len()).to_vec();
+    let (mut digests, mut rest) = (Vec::new(), values);
+    for bank in selection {
+        out.extend(bank.bank.to_le_bytes());
+        out.push(3);
+        out.extend(bank.mask.to_le_bytes());
+        out.push(0);
+        let size = if bank.bank == SHA384 { 48 } else { 32 };
+        for _ in 0..bank.mask.count_ones() {
+            let (digest, after) = rest.split_at(size);
+            digests.push(digest);
+            rest = after;
+        }
+    }
+    out.resize(4 + 16 * 8, 0);
+    out.extend(u32_bytes(digests.chunks(8).len()));
+    for list in digests.chunks(8) {
+        let end = out.len() + 4 + 8 * (2 + 64);
+        out.extend(u32_bytes(list.len()));
+        for digest in list {
+            out.extend(u16::try_from(digest.len()).unwrap().to_le_bytes());
+            out.extend_from_slice(digest);
+            out.resize(out.len() + 64 - digest.len(), 0);
+        }
+        out.resize(end, 0);
+    }
+    out
 }
 
 #[test]

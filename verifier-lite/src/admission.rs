@@ -8,6 +8,7 @@
 use std::collections::HashSet;
 use std::fmt;
 
+use mote_schemas::reason::Reason;
 use mote_schemas::tpm::{EccCurve, HashAlg, Key, MAX_ECC_UNCOMPRESSED, Public, hash};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
@@ -221,11 +222,11 @@ pub enum Pending {
 }
 
 impl Pending {
-    /// The reason token.
-    pub fn token(&self) -> &'static str {
+    /// The reason to give.
+    pub fn reason(&self) -> Reason {
         match self {
-            Pending::NoCertificate => "admission-pending",
-            Pending::Certificate(error) => error.token(),
+            Pending::NoCertificate => Reason::AdmissionPending,
+            Pending::Certificate(error) => error.reason(),
         }
     }
 }
@@ -275,18 +276,20 @@ impl CertificateError {
         }
     }
 
-    /// The reason token.
-    pub fn token(&self) -> &'static str {
+    /// The reason to give.
+    pub fn reason(&self) -> Reason {
         match self {
-            CertificateError::Malformed => "ek-certificate-malformed",
-            CertificateError::Mismatch => "ek-certificate-mismatch",
-            CertificateError::Expired | CertificateError::NotYetValid => "ek-certificate-expired",
-            CertificateError::WrongUsage => "ek-certificate-wrong-usage",
-            CertificateError::CriticalExtension => "ek-certificate-critical-extension",
+            CertificateError::Malformed => Reason::EkCertificateUntrusted,
+            CertificateError::Mismatch => Reason::EkCertificateMismatch,
+            CertificateError::Expired | CertificateError::NotYetValid => {
+                Reason::EkCertificateUntrusted
+            }
+            CertificateError::WrongUsage => Reason::EkCertificateUntrusted,
+            CertificateError::CriticalExtension => Reason::EkCertificateUntrusted,
             CertificateError::UnknownIssuer
             | CertificateError::BadSignature
             | CertificateError::UnsupportedAlgorithm
-            | CertificateError::Invalid(_) => "ek-certificate-untrusted",
+            | CertificateError::Invalid(_) => Reason::EkCertificateUntrusted,
         }
     }
 }

@@ -14,17 +14,22 @@
 //! Nothing here panics on what a peer sends; every refusal is an enum with a reason token.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod admin;
 pub mod admission;
 pub mod appraise;
 mod boot_aggregate;
+pub mod cli;
 pub mod credential;
 mod der;
+pub mod engine;
+pub mod explain;
 pub mod hex;
 mod kdf;
 pub mod log_entry;
 pub mod manifest;
 mod pem;
 pub mod prefix;
+pub mod printable;
 pub mod quote;
 pub mod signature;
 pub mod signing_key;

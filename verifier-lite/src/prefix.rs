@@ -13,6 +13,7 @@ use std::fmt;
 
 use mote_schemas::limits::PCR_COUNT;
 use mote_schemas::pcr::{extend, initial};
+use mote_schemas::reason::Reason;
 use mote_schemas::tpm::{Digest, HashAlg, PcrSelection, hash};
 
 use crate::log_entry::LogEntry;
@@ -65,16 +66,16 @@ pub enum PrefixError {
 }
 
 impl PrefixError {
-    /// The reason token.
-    pub fn token(&self) -> &'static str {
+    /// The reason to give.
+    pub fn reason(&self) -> Reason {
         match self {
-            PrefixError::Gap { .. } => "log-gap",
-            PrefixError::NoSuchPcr { .. } => "record-malformed",
-            PrefixError::ImaPcrNotQuoted { .. } => "quote-pcr-selection",
-            PrefixError::UnknownPcr { .. } => "pcr-value-unknown",
-            PrefixError::PcrDigestMismatch => "pcr-digest-mismatch",
-            PrefixError::ImaWithoutTpm => "ima-without-tpm",
-            PrefixError::DoesNotReplay { .. } => "log-does-not-replay",
+            PrefixError::Gap { .. } => Reason::LogGap,
+            PrefixError::NoSuchPcr { .. } => Reason::RecordMalformed,
+            PrefixError::ImaPcrNotQuoted { .. } => Reason::QuotePcrSelection,
+            PrefixError::UnknownPcr { .. } => Reason::QuoteOutstanding,
+            PrefixError::PcrDigestMismatch => Reason::PcrDigestMismatch,
+            PrefixError::ImaWithoutTpm => Reason::ImaWithoutTpm,
+            PrefixError::DoesNotReplay { .. } => Reason::LogDoesNotReplay,
         }
     }
 }

@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use mote_schemas::reason::Reason;
 use mote_schemas::tpm::{Attest, AttestError, ClockInfo, Digest, PcrSelection};
 
 use crate::signature::{VerifyError, VerifyingKey};
@@ -28,16 +29,16 @@ pub enum QuoteError {
 }
 
 impl QuoteError {
-    /// The reason token.
-    pub fn token(&self) -> &'static str {
+    /// The reason to give.
+    pub fn reason(&self) -> Reason {
         match self {
-            QuoteError::Malformed(AttestError::WrongMagic(_)) => "quote-wrong-magic",
-            QuoteError::Malformed(AttestError::WrongType(_)) => "quote-wrong-type",
-            QuoteError::Malformed(_) | QuoteError::PcrDigestLength(_) => "quote-malformed",
-            QuoteError::WrongNonce => "quote-wrong-nonce",
-            QuoteError::Signature(error) => error.token(),
-            QuoteError::WrongSigner => "quote-wrong-signer",
-            QuoteError::WrongSelection => "quote-pcr-selection",
+            QuoteError::Malformed(AttestError::WrongMagic(_)) => Reason::QuoteWrongMagic,
+            QuoteError::Malformed(AttestError::WrongType(_)) => Reason::QuoteWrongType,
+            QuoteError::Malformed(_) | QuoteError::PcrDigestLength(_) => Reason::QuoteMalformed,
+            QuoteError::WrongNonce => Reason::QuoteWrongNonce,
+            QuoteError::Signature(error) => error.reason(),
+            QuoteError::WrongSigner => Reason::QuoteWrongSigner,
+            QuoteError::WrongSelection => Reason::QuotePcrSelection,
         }
     }
 }
@@ -152,9 +153,9 @@ pub enum ClockError {
 }
 
 impl ClockError {
-    /// The reason token.
-    pub fn token(&self) -> &'static str {
-        "clock-went-backwards"
+    /// The reason to give.
+    pub fn reason(&self) -> Reason {
+        Reason::ClockWentBackwards
     }
 }
 

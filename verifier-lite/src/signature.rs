@@ -14,6 +14,7 @@ use aws_lc_rs::signature::{
     RSA_PSS_2048_8192_SHA256, RSA_PSS_2048_8192_SHA384, RSA_PSS_2048_8192_SHA512, RsaParameters,
     RsaPssSaltLength, RsaPublicKeyComponents,
 };
+use mote_schemas::reason::Reason;
 use mote_schemas::tpm::{
     EccCurve, HashAlg, Hierarchy, Key, KeyScheme, MAX_ECC_UNCOMPRESSED, Name, Public, Signature,
     SignatureError,
@@ -35,9 +36,9 @@ pub enum VerifyingKeyError {
 }
 
 impl VerifyingKeyError {
-    /// The reason token.
-    pub fn token(&self) -> &'static str {
-        "ak-unsuitable"
+    /// The reason to give.
+    pub fn reason(&self) -> Reason {
+        Reason::AkUnsuitable
     }
 }
 
@@ -75,9 +76,9 @@ pub enum VerifyError {
 }
 
 impl VerifyError {
-    /// The reason token.
-    pub fn token(&self) -> &'static str {
-        "quote-signature-invalid"
+    /// The reason to give.
+    pub fn reason(&self) -> Reason {
+        Reason::QuoteSignatureInvalid
     }
 }
 

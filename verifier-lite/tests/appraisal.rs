@@ -102,7 +102,7 @@ fn summary(appraisal: &Appraisal) -> Vec<(u64, &'static str, String)> {
     let line = |deviation: &Deviation| {
         (
             deviation.record,
-            deviation.fault.token(),
+            deviation.fault.reason().token(),
             String::from_utf8_lossy(&deviation.path).into_owned(),
         )
     };
@@ -352,7 +352,7 @@ fn an_excluded_path_is_not_judged_but_still_replayed() {
         .unwrap();
     let claims = device.pcrs.clone();
     let refused = pending.certify(&device.quote(), &claims, true);
-    assert_eq!(refused.unwrap_err().token(), "log-does-not-replay");
+    assert_eq!(refused.unwrap_err().reason().token(), "log-does-not-replay");
 }
 
 #[test]

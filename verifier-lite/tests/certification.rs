@@ -106,7 +106,11 @@ fn a_record_left_out_changed_or_added_does_not_replay() {
     let refused = |list: Vec<StoredRecord>| {
         let mut pending = boot();
         pending.append(0, list).unwrap();
-        pending.certify(&quote, &claims, true).unwrap_err().token()
+        pending
+            .certify(&quote, &claims, true)
+            .unwrap_err()
+            .reason()
+            .token()
     };
     let mut left_out = list.clone();
     left_out.remove(1000);

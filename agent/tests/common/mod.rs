@@ -144,12 +144,6 @@ impl Drop for Swtpm {
     }
 }
 
-/// Runs one of tpm2-tools that needs no TPM.
-pub fn offline_tool<A: AsRef<OsStr>>(name: &str, args: &[A]) -> Vec<u8> {
-    // Not every such tool knows `-T none`; none may go looking for a TPM of ours.
-    run(Command::new(name).args(args).env("TPM2TOOLS_TCTI", "none"))
-}
-
 /// Runs a command that must succeed; returns its output.
 pub fn run(command: &mut Command) -> Vec<u8> {
     let output = command.output().expect("the tool is installed");

@@ -4,6 +4,7 @@ use std::fmt;
 
 use mote_schemas::ima::FileDigest;
 use mote_schemas::message::Tier;
+use mote_schemas::reason::Reason;
 
 use super::KnownFile;
 
@@ -47,25 +48,20 @@ impl Fault {
         Fault::TemplateMalformed,
     ];
 
-    /// The reason token.
-    pub fn token(self) -> &'static str {
+    /// The reason to give.
+    pub fn reason(self) -> Reason {
         match self {
-            Fault::BootAggregateMissing => "boot-aggregate-missing",
-            Fault::BootAggregateMismatch => "boot-aggregate-mismatch",
-            Fault::BootAggregateUnchecked => "boot-aggregate-unchecked",
-            Fault::FileUnknown => "file-unknown",
-            Fault::FileModified => "file-modified",
-            Fault::DigestAlgorithmUnknown => "digest-algorithm-unknown",
-            Fault::MeasurementViolation => "measurement-violation",
-            Fault::BufferUnknown => "buffer-unknown",
-            Fault::TemplateUnknown => "template-unknown",
-            Fault::TemplateMalformed => "template-malformed",
+            Fault::BootAggregateMissing => Reason::BootAggregateMissing,
+            Fault::BootAggregateMismatch => Reason::BootAggregateMismatch,
+            Fault::BootAggregateUnchecked => Reason::BootAggregateUnchecked,
+            Fault::FileUnknown => Reason::FileUnknown,
+            Fault::FileModified => Reason::FileModified,
+            Fault::DigestAlgorithmUnknown => Reason::DigestAlgorithmUnknown,
+            Fault::MeasurementViolation => Reason::MeasurementViolation,
+            Fault::BufferUnknown => Reason::BufferUnknown,
+            Fault::TemplateUnknown => Reason::TemplateUnknown,
+            Fault::TemplateMalformed => Reason::TemplateMalformed,
         }
-    }
-
-    /// The fault with this token.
-    pub fn from_token(token: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|fault| fault.token() == token)
     }
 
     /// How much it weighs unless a policy says otherwise.

@@ -113,7 +113,8 @@ impl ReferenceValues {
             for file in manifest.files() {
                 let path = u32::try_from(paths.len()).map_err(full)?;
                 let length = u16::try_from(file.path.len()).map_err(full)?;
-                paths.extend_from_slice(&file.path);
+                // As it will stand in a log: no spaces (`ima_write_template_field_data`).
+                paths.extend(file.path.iter().map(|&b| if b == b' ' { b'_' } else { b }));
                 entries.extend(file.digests.iter().map(|&digest| Entry {
                     path,
                     length,

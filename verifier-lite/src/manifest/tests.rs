@@ -213,6 +213,53 @@ fn each_malformation_is_named_with_its_offset() {
     assert_eq!(error.offset(), Some(at + 3));
 }
 
+const CDDL: &str = include_str!("../../../cbor-schemas/cddl/manifest.cddl");
+
+#[test]
+fn the_cddl_fits_what_is_written_and_refuses_what_is_malformed() {
+    let valid = |rule: &str, bytes: &[u8]| cddl_cat::validate_cbor_bytes(rule, CDDL, bytes);
+    let dir = TempDir::new("manifest");
+    let key = key(&dir, "key");
+    for made in [
+        full(),
+        manifest("1", vec![], &[]),
+        manifest("1", vec![file("/a", 1)], &["/b"]),
+    ] {
+        let signed = sign(&made, &key).unwrap();
+        assert_eq!(signed[0], 0xD2, "tag 18");
+        valid("signed-manifest", &signed[1..]).unwrap();
+        valid("manifest", &codec::encode(&made)).unwrap();
+    }
+    let digest = [&[0x58, 0x20][..], &[1; 32]].concat();
+    let two = [digest.clone(), [&[0x58, 0x20][..], &[2; 32]].concat()].concat();
+    let value = [&[0x07, 0x81, 0x58, 0x20][..], &[3; 32]].concat();
+    let name = [&[0x02, 0x78, 0x81][..], &[b'x'; 129]].concat();
+    for (find, replace) in [
+        // Format 2; a name that is no text; one that is empty; one that is too long.
+        (&[0x01, 0x01, 0x02, 0x64][..], &[0x01, 0x02, 0x02, 0x64][..]),
+        (b"\x02\x64edge", b"\x02\x44edge"),
+        (b"\x02\x64edge", b"\x02\x60"),
+        (b"\x02\x64edge", &name),
+        // SHA-256/64 instead of SHA-256; an unknown key; a digest of one byte; a file without any.
+        (&[0x05, 0x2F, 0x06, 0x82], &[0x05, 0x2E, 0x06, 0x82]),
+        (&[0x05, 0x2F], &[0x0A, 0x2F]),
+        (&digest, &[0x41, 0x01]),
+        (&[b"\x83\x42/b", &two[..]].concat(), b"\x81\x42/b"),
+        // An exclusion that is no text; PCR 24; a PCR without values; bank SM3.
+        (b"\x66/tmp/*", b"\x46/tmp/*"),
+        (&value, &[&[0x18, 0x18], &value[1..]].concat()),
+        (&value, &[0x07, 0x80]),
+        (&[0x08, 0xA1, 0x0B], &[0x08, 0xA1, 0x12]),
+    ] {
+        let (bytes, at) = patched(find, replace);
+        assert!(
+            valid("manifest", &bytes).is_err(),
+            "CDDL, byte {at}: {replace:02x?}"
+        );
+        refused(&bytes);
+    }
+}
+
 #[test]
 fn an_oversize_manifest_is_refused_and_named() {
     let dir = TempDir::new("manifest");
@@ -396,6 +443,19 @@ proptest! {
             prop_assert_ne!(&other, &made);
             prop_assert_eq!(codec::encode(&other), bytes);
         }
+    }
+
+    #[test]
+    fn no_input_is_more_than_refused(
+        bytes in prop::collection::vec(any::<u8>(), 0..200),
+        position in any::<prop::sample::Index>(),
+    ) {
+        let _ = SignedManifest::parse(&bytes);
+        let _ = codec::decode(&bytes);
+        // Nonsense in the middle of sense gets further.
+        let sound = codec::encode(&full());
+        let at = position.index(sound.len());
+        let _ = codec::decode(&[&sound[..at], &bytes[..]].concat());
     }
 
     #[test]

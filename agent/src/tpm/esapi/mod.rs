@@ -363,10 +363,9 @@ fn choose_endorsement_key(context: &mut Context, kind: KeyKind) -> Result<Algori
 
 fn choose_attestation_key(context: &mut Context, kind: KeyKind) -> Result<Algorithm, Fault> {
     match kind {
-        KeyKind::Rsa => Ok(Algorithm::Rsa),
         KeyKind::Ecc | KeyKind::Auto if has_p256(context)? => Ok(Algorithm::Ecc),
         KeyKind::Ecc => Err(no_ecc("`ak = \"rsa\"`")),
-        KeyKind::Auto => Ok(Algorithm::Rsa),
+        KeyKind::Rsa | KeyKind::Auto => Ok(Algorithm::Rsa),
     }
 }
 
@@ -421,10 +420,10 @@ fn load_endorsement_key(
 ///
 /// It is salted with the EK and encrypts the first response parameter, so that the activated
 /// secret does not cross the bus between TPM and CPU in the clear.
-fn start_endorsement_session<'c>(
-    context: &'c mut Context,
+fn start_endorsement_session(
+    context: &mut Context,
     ek: ObjectHandle,
-) -> Result<(Flush<'c>, PolicySession), Fault> {
+) -> Result<(Flush<'_>, PolicySession), Fault> {
     const START: &str = "TPM2_StartAuthSession";
     let session = context
         .start_auth_session(

@@ -1,0 +1,381 @@
+//! What an operator may ask of a verifier, whether it runs (over a socket) or not (on its store).
+//!
+//! Requests and responses are plain data: one JSON line each way. [`handle`] is the only place that
+//! acts on them; daemon and `motectl` share it. What the protocol engine must be told comes out as an
+//! [`Effect`].
+//!
+//! Trusted: whoever can open the socket or the store's file, that is the verifier's own user.
+
+use crate::printable::printable;
+use crate::store::{
+    Admission, Change, Deviation, DeviceId, DeviceRecord, Durability, Store, StoreError, Tier,
+    VerdictRecord,
+};
+use crate::{explain, hex};
+
+mod message;
+pub mod socket;
+
+pub use message::{
+    AdmissionView, BootView, DeviationView, DeviceDetail, DeviceSummary, ErrorCode, ErrorView,
+    ExpectedView, Explanation, ReasonView, Request, Response, VerdictView,
+};
+
+/// Most devices in one response; more come page by page.
+pub const PAGE: usize = 500;
+
+/// Most deviations in one explanation. Nobody reads more; their number is told.
+pub const MAX_EXPLAINED: usize = 200;
+
+/// Most verdicts of its history in a device's details.
+pub const MAX_HISTORY: usize = 20;
+
+/// What a request changed that the engine holds a copy of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Read the device's admission again; a refused one loses its sessions.
+    AdmissionChanged(DeviceId),
+    /// The device, its sessions and everything else about it are gone.
+    DeviceRemoved(DeviceId),
+    /// The device's name changed.
+    Renamed(DeviceId),
+}
+
+/// Answers `request`. `now`: Unix milliseconds. Whatever it changed is durable when this returns.
+pub fn handle(store: &mut dyn Store, now: u64, request: &Request) -> (Response, Option<Effect>) {
+    match try_handle(store, now, request) {
+        Ok(answer) => answer,
+        Err(error) => (Response::Error(error), None),
+    }
+}
+
+fn try_handle(
+    store: &mut dyn Store,
+    now: u64,
+    request: &Request,
+) -> Result<(Response, Option<Effect>), ErrorView> {
+    let answer = match request {
+        Request::Ping => (Response::Pong, None),
+        Request::DeviceList { after } => (list(store, after.as_deref())?, None),
+        Request::DeviceShow { device } => {
+            let (id, record) = find(store, device)?;
+            (
+                Response::Device(Box::new(detail(store, id, &record)?)),
+                None,
+            )
+        }
+        Request::DeviceAdmit { device, by, name } => {
+            let (id, mut record) = find(store, device)?;
+            if let Some(name) = name {
+                record.name = Some(free_name(store, id, name)?);
+            }
+            record.admission = Admission::Admitted {
+                by: checked("who decided", by)?,
+                at: now,
+            };
+            (
+                change(store, id, record)?,
+                Some(Effect::AdmissionChanged(id)),
+            )
+        }
+        Request::DeviceRefuse { device, by } => {
+            let (id, mut record) = find(store, device)?;
+            record.admission = Admission::Refused {
+                by: checked("who decided", by)?,
+                at: now,
+            };
+            (
+                change(store, id, record)?,
+                Some(Effect::AdmissionChanged(id)),
+            )
+        }
+        Request::DeviceRename { device, name } => {
+            let (id, mut record) = find(store, device)?;
+            record.name = Some(free_name(store, id, name)?);
+            (change(store, id, record)?, Some(Effect::Renamed(id)))
+        }
+        Request::DeviceRemove { device } => {
+            let (id, record) = find(store, device)?;
+            let summary = summary(store, id, &record)?;
+            store.commit(&[Change::RemoveDevice(id)], Durability::Immediate)?;
+            (Response::Changed(summary), Some(Effect::DeviceRemoved(id)))
+        }
+        Request::Explain { device } => {
+            let (id, record) = find(store, device)?;
+            (
+                Response::Explanation(Box::new(explanation(store, id, &record)?)),
+                None,
+            )
+        }
+    };
+    Ok(answer)
+}
+
+fn change(
+    store: &mut dyn Store,
+    id: DeviceId,
+    record: DeviceRecord,
+) -> Result<Response, ErrorView> {
+    let changed = summary(store, id, &record)?;
+    store.commit(&[Change::PutDevice(id, record)], Durability::Immediate)?;
+    Ok(Response::Changed(changed))
+}
+
+fn list(store: &dyn Store, after: Option<&str>) -> Result<Response, ErrorView> {
+    let after = after.map(parse_id).transpose()?;
+    let mut page = store.devices(after.as_ref(), PAGE + 1)?;
+    let more = page.len() > PAGE;
+    page.truncate(PAGE);
+    let devices = page.iter().map(|(id, record)| summary(store, *id, record));
+    Ok(Response::Devices {
+        devices: devices.collect::<Result<_, _>>()?,
+        more,
+    })
+}
+
+fn parse_id(text: &str) -> Result<DeviceId, ErrorView> {
+    let bytes = hex::decode(text).and_then(|bytes| bytes.try_into().ok());
+    bytes
+        .map(DeviceId)
+        .ok_or_else(|| ErrorView::new(ErrorCode::BadRequest, "not a device id of 32 hex digits"))
+}
+
+/// Most devices named in an error about an ambiguous name.
+const CANDIDATES: usize = 5;
+
+/// The one device with this name, or whose id begins with these hex digits.
+fn find(store: &dyn Store, wanted: &str) -> Result<(DeviceId, DeviceRecord), ErrorView> {
+    if wanted.is_empty() {
+        return Err(ErrorView::new(ErrorCode::BadRequest, "no device given"));
+    }
+    let prefix = wanted.to_ascii_lowercase();
+    let mut by_id = Vec::new();
+    let mut after = None;
+    loop {
+        let page = store.devices(after.as_ref(), PAGE)?;
+        let Some((last, _)) = page.last() else { break };
+        after = Some(*last);
+        for (id, record) in page {
+            // Names are unique, and nobody gave one by accident.
+            if record.name.as_deref() == Some(wanted) {
+                return Ok((id, record));
+            }
+            if by_id.len() <= CANDIDATES && id.to_string().starts_with(&prefix) {
+                by_id.push((id, record));
+            }
+        }
+    }
+    match by_id.len() {
+        1 => Ok(by_id.remove(0)),
+        0 => Err(ErrorView::new(
+            ErrorCode::NoSuchDevice,
+            format!(
+                "no device has the name {wanted:?} or an id that begins so; \
+                 `motectl device list` shows all"
+            ),
+        )),
+        _ => {
+            let mut ids: Vec<_> = by_id.iter().map(|(id, _)| id.to_string()).collect();
+            if ids.len() > CANDIDATES {
+                ids.truncate(CANDIDATES);
+                ids.push("...".to_owned());
+            }
+            Err(ErrorView::new(
+                ErrorCode::Ambiguous,
+                format!(
+                    "{wanted:?} fits several devices: {}; give more digits",
+                    ids.join(", ")
+                ),
+            ))
+        }
+    }
+}
+
+/// Longest name of a device or an operator, in bytes.
+const MAX_NAME: usize = 64;
+
+/// `text`, if it is short and printable.
+fn checked(what: &str, text: &str) -> Result<String, ErrorView> {
+    if text.is_empty() || text.len() > MAX_NAME || printable(text.as_bytes()) != text {
+        let what = format!("{what} has 1 to {MAX_NAME} bytes and no control characters");
+        return Err(ErrorView::new(ErrorCode::BadRequest, what));
+    }
+    Ok(text.to_owned())
+}
+
+/// `name`, if it can name this device: printable, short, and no other's.
+fn free_name(store: &dyn Store, id: DeviceId, name: &str) -> Result<String, ErrorView> {
+    let name = checked("a device name", name)?;
+    match find(store, &name) {
+        Ok((other, record)) if other != id && record.name.as_ref() == Some(&name) => {
+            let what = format!("device {other} has the name {name:?} already");
+            Err(ErrorView::new(ErrorCode::NameTaken, what))
+        }
+        Err(error) if error.code == ErrorCode::Store => Err(error),
+        // Nobody's name; what ids begin with it does not matter.
+        _ => Ok(name),
+    }
+}
+
+fn verdict_view(verdict: &VerdictRecord) -> VerdictView {
+    VerdictView {
+        at: verdict.at,
+        boot: verdict.boot,
+        verdict: verdict.tier.word().to_owned(),
+        reasons: verdict.reasons.clone(),
+    }
+}
+
+fn admission_view(admission: &Admission) -> AdmissionView {
+    let (state, by, at) = match admission {
+        Admission::Pending => ("pending", None, None),
+        Admission::Admitted { by, at } => ("admitted", Some(by), Some(at)),
+        Admission::Refused { by, at } => ("refused", Some(by), Some(at)),
+    };
+    AdmissionView {
+        state: state.to_owned(),
+        by: by.cloned(),
+        at: at.copied(),
+    }
+}
+
+fn summary(
+    store: &dyn Store,
+    id: DeviceId,
+    record: &DeviceRecord,
+) -> Result<DeviceSummary, StoreError> {
+    let verdict = store
+        .verdicts(&id, 1)?
+        .into_iter()
+        .next()
+        .map(|(_, verdict)| verdict);
+    Ok(DeviceSummary {
+        id: id.to_string(),
+        name: record.name.clone(),
+        admission: admission_view(&record.admission),
+        verdict: verdict.as_ref().map(verdict_view),
+        enrolled_at: record.enrolled_at,
+        last_seen: record.last_seen,
+        quoted_at: record.boot.as_ref().map(|boot| boot.quoted_at),
+    })
+}
+
+fn detail(
+    store: &dyn Store,
+    id: DeviceId,
+    record: &DeviceRecord,
+) -> Result<DeviceDetail, StoreError> {
+    let boot = match &record.boot {
+        None => None,
+        Some(boot) => Some(BootView {
+            number: boot.number,
+            since: boot.since,
+            quoted_at: boot.quoted_at,
+            reset_count: boot.reset_count,
+            restart_count: boot.restart_count,
+            records: store.log_end(&id, boot.number)?,
+            certified: boot.certified,
+        }),
+    };
+    let history = store.verdicts(&id, MAX_HISTORY)?;
+    Ok(DeviceDetail {
+        summary: summary(store, id, record)?,
+        software: record
+            .software
+            .as_ref()
+            .map(|text| printable(text.as_bytes())),
+        ek_digest: sha256(&record.ek_public),
+        ak_digest: sha256(&record.ak_public),
+        ek_certificate: record.ek_certificate.as_deref().map(sha256),
+        boot,
+        deviations: store.deviation_count(&id)?,
+        history: history
+            .iter()
+            .map(|(_, verdict)| verdict_view(verdict))
+            .collect(),
+    })
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
+    hex::encode(digest.as_ref())
+}
+
+fn explanation(
+    store: &dyn Store,
+    id: DeviceId,
+    record: &DeviceRecord,
+) -> Result<Explanation, StoreError> {
+    let summary = summary(store, id, record)?;
+    let deviations = store.deviations(&id, MAX_EXPLAINED)?;
+    let mut tokens: Vec<&str> = Vec::new();
+    if record.admission == Admission::Pending {
+        tokens.push("admission-pending");
+    }
+    if matches!(record.admission, Admission::Refused { .. }) {
+        tokens.push("admission-refused");
+    }
+    let verdict = store
+        .verdicts(&id, 1)?
+        .into_iter()
+        .next()
+        .map(|(_, verdict)| verdict);
+    // A trusted device needs no explaining; a refused message does not change a verdict.
+    if let Some(verdict) = verdict
+        .as_ref()
+        .filter(|verdict| verdict.tier != Tier::Affirming)
+    {
+        tokens.extend(verdict.reasons.iter().map(String::as_str));
+    }
+    tokens.extend(deviations.iter().map(|deviation| deviation.reason.as_str()));
+    let mut reasons: Vec<ReasonView> = Vec::new();
+    for token in tokens {
+        if reasons.iter().any(|reason| reason.reason == token) {
+            continue;
+        }
+        let text = explain::text(token);
+        reasons.push(ReasonView {
+            reason: token.to_owned(),
+            meaning: text.meaning.to_owned(),
+            cause: text.cause.to_owned(),
+            action: text.action.replace("DEVICE", &short(id)),
+            deviations: deviations
+                .iter()
+                .filter(|deviation| deviation.reason == token)
+                .map(deviation_view)
+                .collect(),
+        });
+    }
+    Ok(Explanation {
+        device: summary,
+        reasons,
+        deviations: store.deviation_count(&id)?,
+    })
+}
+
+/// Enough of an id to tell devices apart, for texts.
+fn short(id: DeviceId) -> String {
+    hex::encode(&id.0[..4])
+}
+
+fn deviation_view(deviation: &Deviation) -> DeviationView {
+    DeviationView {
+        path: deviation.path.as_deref().map(printable),
+        measured: deviation.measured.as_deref().map(hex::encode),
+        expected: deviation
+            .expected
+            .iter()
+            .map(|expected| ExpectedView {
+                value: hex::encode(&expected.value),
+                source: expected.source.clone(),
+            })
+            .collect(),
+        since: deviation.since,
+        record: deviation.record,
+        pcr: deviation.pcr,
+        note: deviation.note.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,64 @@
+//! Who answers: the verifier that runs on the state directory, or, when none runs, its store.
+
+use crate::admin::{self, Request, Response, socket};
+use crate::store::{RedbStore, StoreError};
+
+use super::{Context, Failure};
+use socket::ClientError;
+
+/// The answer to `request`; a refusal is a failure.
+pub(super) fn ask(context: &Context, request: &Request) -> Result<Response, Failure> {
+    match call(context, request)? {
+        Response::Error(error) => Err(Failure(error.message)),
+        response => Ok(response),
+    }
+}
+
+/// A response of another kind than the request's: only another version does that.
+pub(super) fn unexpected<T>(response: &Response) -> Result<T, Failure> {
+    Err(Failure(format!(
+        "the verifier answered something else ({response:?}); \
+         are motectl and mote-verifier of the same version?"
+    )))
+}
+
+fn call(context: &Context, request: &Request) -> Result<Response, Failure> {
+    let state = &context.state;
+    match socket::call(state, request) {
+        Ok(response) => return Ok(response),
+        Err(ClientError::NotRunning) => {}
+        Err(ClientError::Io(path, error)) if error.kind() == denied() => {
+            return Err(Failure(format!(
+                "{}: {error}; run motectl as the verifier's user",
+                path.display()
+            )));
+        }
+        Err(error) => return Err(error.into()),
+    }
+    match RedbStore::open(state) {
+        Ok(mut store) => Ok(admin::handle(&mut store, context.now, request).0),
+        Err(StoreError::Missing(path)) => Err(Failure(format!(
+            "no verifier runs on {}, and there is no store {}; start mote-verifier, \
+             or give its state directory with --state",
+            state.display(),
+            path.display()
+        ))),
+        // It may have started since.
+        Err(error @ StoreError::Locked(..)) => socket::call(state, request).map_err(|_| {
+            Failure(format!(
+                "{error}, but does not answer on {}; restart it, or stop it to let motectl work \
+                 on the store itself",
+                state.join(socket::FILE).display()
+            ))
+        }),
+        Err(StoreError::Io(path, error)) if error.kind() == denied() => Err(Failure(format!(
+            "{}: {error}; run motectl as the verifier's user",
+            path.display()
+        ))),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn denied() -> std::io::ErrorKind {
+    std::io::ErrorKind::PermissionDenied
+}

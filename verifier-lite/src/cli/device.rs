@@ -1,0 +1,248 @@
+//! `motectl device`.
+
+use std::fmt::Write;
+
+use clap::Subcommand;
+
+use super::backend::{ask, unexpected};
+use super::text::{shorten, table};
+use super::{Context, Failure, Outcome, time};
+use crate::admin::{AdmissionView, DeviceDetail, DeviceSummary, Request, Response, VerdictView};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// List every device that has said hello.
+    #[command(after_help = "\
+Examples:
+  motectl device list
+  motectl device list --json | jq -r '.[] | select(.verdict.verdict != \"trusted\") | .id'")]
+    List,
+    /// Show everything about a device.
+    Show {
+        /// Name, or the first digits of the id.
+        device: String,
+    },
+    /// Let a device attest.
+    #[command(after_help = "\
+Examples:
+  motectl device admit 3f9a
+  motectl device admit 3f9a --name gate-7
+
+Compare the id with the one that mote-agent prints on the device before you admit it.")]
+    Admit {
+        /// Name, or the first digits of the id.
+        device: String,
+        /// And call it so from now on.
+        #[arg(long)]
+        name: Option<String>,
+        /// Who decides. Default: you.
+        #[arg(long)]
+        by: Option<String>,
+    },
+    /// Stop a device from attesting, and keep what is known about it.
+    Refuse {
+        /// Name, or the first digits of the id.
+        device: String,
+        /// Who decides. Default: you.
+        #[arg(long)]
+        by: Option<String>,
+    },
+    /// Give a device a name.
+    Rename {
+        /// Name, or the first digits of the id.
+        device: String,
+        /// The new name.
+        name: String,
+    },
+    /// Forget a device: its keys, sessions, log and verdicts. It may say hello anew.
+    Remove {
+        /// Name, or the first digits of the id.
+        device: String,
+    },
+}
+
+pub(super) fn run(context: &Context, command: Command) -> Outcome {
+    let (request, done) = match command {
+        Command::List => {
+            let devices = list(context)?;
+            return context.show(&devices, |devices| in_a_table(context, devices));
+        }
+        Command::Show { device } => {
+            return match ask(context, &Request::DeviceShow { device })? {
+                Response::Device(device) => context.show(&*device, |device| all(context, device)),
+                other => unexpected(&other),
+            };
+        }
+        Command::Admit { device, name, by } => (
+            Request::DeviceAdmit {
+                device,
+                name,
+                by: by.unwrap_or_else(operator),
+            },
+            "admitted",
+        ),
+        Command::Refuse { device, by } => (
+            Request::DeviceRefuse {
+                device,
+                by: by.unwrap_or_else(operator),
+            },
+            "refused",
+        ),
+        Command::Rename { device, name } => (Request::DeviceRename { device, name }, "renamed"),
+        Command::Remove { device } => (Request::DeviceRemove { device }, "removed"),
+    };
+    match ask(context, &request)? {
+        Response::Changed(device) => {
+            context.show(&device, |device| format!("{done} {}\n", title(device)))
+        }
+        other => unexpected(&other),
+    }
+}
+
+fn list(context: &Context) -> Result<Vec<DeviceSummary>, Failure> {
+    let mut all: Vec<DeviceSummary> = Vec::new();
+    loop {
+        let after = all.last().map(|device| device.id.clone());
+        match ask(context, &Request::DeviceList { after })? {
+            Response::Devices { devices, more } => {
+                let more = more && !devices.is_empty();
+                all.extend(devices);
+                if !more {
+                    return Ok(all);
+                }
+            }
+            other => return unexpected(&other),
+        }
+    }
+}
+
+/// Who types this, as far as the environment tells.
+fn operator() -> String {
+    ["SUDO_USER", "USER", "LOGNAME"]
+        .iter()
+        .find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
+        .unwrap_or_else(|| "operator".to_owned())
+}
+
+/// `gate-7 (3f9a...)`, or the id alone.
+pub(super) fn title(device: &DeviceSummary) -> String {
+    match &device.name {
+        Some(name) => format!("{name} ({})", device.id),
+        None => device.id.clone(),
+    }
+}
+
+/// Digits of an id in the list: enough that an operator never has to count.
+const DIGITS: usize = 12;
+
+fn in_a_table(context: &Context, devices: &[DeviceSummary]) -> String {
+    if devices.is_empty() {
+        return "no device has said hello yet\n".to_owned();
+    }
+    let mut rows = vec![
+        [
+            "DEVICE",
+            "NAME",
+            "ADMISSION",
+            "VERDICT",
+            "QUOTED",
+            "REASONS",
+        ]
+        .map(String::from),
+    ];
+    for device in devices {
+        let verdict = device.verdict.as_ref();
+        rows.push([
+            device.id[..DIGITS.min(device.id.len())].to_owned(),
+            device.name.clone().unwrap_or_else(|| "-".to_owned()),
+            device.admission.state.clone(),
+            verdict.map_or("-", |verdict| &verdict.verdict).to_owned(),
+            // The age of the evidence, not of the verdict: an old "trusted" must not look fresh.
+            device
+                .quoted_at
+                .map_or("never".to_owned(), |at| time::ago(context.now, at)),
+            verdict.map_or(String::new(), |verdict| verdict.reasons.join(", ")),
+        ]);
+    }
+    table([DIGITS, 16, 9, 9, 13, 80], &rows)
+}
+
+fn all(context: &Context, device: &DeviceDetail) -> String {
+    let now = context.now;
+    let mut out = String::new();
+    let mut line = |label: &str, value: &str| {
+        // Writing to a String does not fail.
+        let _ = writeln!(out, "{label:<12} {value}");
+    };
+    let summary = &device.summary;
+    line("device", &summary.id);
+    if let Some(name) = &summary.name {
+        line("name", name);
+    }
+    line("admission", &admission(now, &summary.admission));
+    line("verdict", &verdict(now, summary.verdict.as_ref()));
+    line("enrolled", &time::both(now, summary.enrolled_at));
+    let when = |at: Option<u64>| at.map_or("never".to_owned(), |at| time::both(now, at));
+    line("last seen", &when(summary.last_seen));
+    line("last quote", &when(summary.quoted_at));
+    if let Some(software) = &device.software {
+        line("agent", &shorten(software, 67));
+    }
+    if let Some(boot) = &device.boot {
+        line(
+            "boot",
+            &format!(
+                "number {}, first seen {}",
+                boot.number,
+                time::both(now, boot.since)
+            ),
+        );
+        line(
+            "",
+            &format!(
+                "TPM resets {}, restarts {}",
+                boot.reset_count, boot.restart_count
+            ),
+        );
+        line(
+            "log",
+            &format!(
+                "{} records, {} certified by a quote",
+                boot.records, boot.certified
+            ),
+        );
+    }
+    line("deviations", &device.deviations.to_string());
+    line("EK SHA-256", &device.ek_digest);
+    line("AK SHA-256", &device.ak_digest);
+    line(
+        "EK cert.",
+        device.ek_certificate.as_deref().unwrap_or("none"),
+    );
+    for (index, entry) in device.history.iter().enumerate() {
+        let reasons = entry.reasons.join(", ");
+        let entry = format!("{}  {:<9}  {reasons}", time::date(entry.at), entry.verdict);
+        line(
+            if index == 0 { "history" } else { "" },
+            &shorten(&entry, 67),
+        );
+    }
+    if device.deviations > 0 {
+        let _ = writeln!(out, "\n`motectl explain {}` says why.", &summary.id[..8]);
+    }
+    out
+}
+
+fn admission(now: u64, admission: &AdmissionView) -> String {
+    match (&admission.by, admission.at) {
+        (Some(by), Some(at)) => format!("{} by {by}, {}", admission.state, time::both(now, at)),
+        _ => admission.state.clone(),
+    }
+}
+
+/// `untrusted since 3 min ago (2026-...)`.
+pub(super) fn verdict(now: u64, verdict: Option<&VerdictView>) -> String {
+    verdict.map_or("none yet".to_owned(), |verdict| {
+        format!("{} since {}", verdict.verdict, time::both(now, verdict.at))
+    })
+}

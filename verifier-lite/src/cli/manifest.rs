@@ -1,0 +1,445 @@
+//! `motectl manifest`.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufRead, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use clap::{ArgGroup, Args, Subcommand};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
+
+use super::{Context, Failure, Outcome, time};
+use crate::hex;
+use crate::manifest::build::{Progress, hash_rootfs};
+use crate::manifest::sums::read_sums;
+use crate::manifest::{
+    Exclusion, FileEntry, Manifest, SignedManifest, StaticPcrs, VerifiedManifest, sign,
+};
+use crate::printable::printable;
+use crate::signing_key::{PublicKey, SigningKey};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Make a signed manifest of a finished root file system.
+    #[command(after_help = "\
+Examples:
+  motectl manifest build --rootfs build/rootfs --sign image.key -o edge-1.3.mote
+  motectl manifest build --rootfs / --exclude '/var/log/**' --sign image.key -o host.mote
+  sha256sum $(cat files) | motectl manifest build --sha256sums - --sign image.key -o edge.mote
+
+The same files, name, version and key always give the same bytes. A time is recorded only
+from SOURCE_DATE_EPOCH.")]
+    Build(Build),
+    /// Show what a manifest says.
+    Show {
+        /// The manifest.
+        file: PathBuf,
+        /// Check it with this public key. May be given several times.
+        #[arg(long, value_name = "KEY.pub")]
+        key: Vec<PathBuf>,
+        /// List every file with its digest, as sha256sum does.
+        #[arg(long)]
+        files: bool,
+    },
+    /// Check that one of the given keys signed a manifest, and that it is well-formed.
+    Verify {
+        /// The manifest.
+        file: PathBuf,
+        /// A trusted public key. May be given several times.
+        #[arg(long, value_name = "KEY.pub", required = true)]
+        key: Vec<PathBuf>,
+    },
+}
+
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("source").required(true).args(["rootfs", "sha256sums"]))]
+pub(super) struct Build {
+    /// Hash every regular file under DIR.
+    #[arg(long, value_name = "DIR")]
+    rootfs: Option<PathBuf>,
+    /// Take the digests from the output of sha256sum (`-`: standard input).
+    #[arg(long, value_name = "FILE")]
+    sha256sums: Option<PathBuf>,
+    /// The private key to sign with (`motectl key new`).
+    #[arg(long, value_name = "KEY")]
+    sign: PathBuf,
+    /// Where to put the manifest.
+    #[arg(long, short, value_name = "MANIFEST")]
+    output: PathBuf,
+    /// Name of the image. Default: IMAGE_ID or ID of its os-release, or the output's file name.
+    #[arg(long)]
+    name: Option<String>,
+    /// Version of the image. Default: IMAGE_VERSION or VERSION_ID of its os-release, or 0.
+    #[arg(long)]
+    version: Option<String>,
+    /// Leave these paths out, and never judge them. `*` stops at `/`, `**` does not.
+    #[arg(long, value_name = "GLOB")]
+    exclude: Vec<String>,
+    /// A value that a boot PCR may have, such as `sha256:7=<hex>`. May be given several times.
+    #[arg(long, value_name = "BANK:PCR=HEX")]
+    pcr: Vec<String>,
+    /// No progress bar.
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+pub(super) fn run(context: &Context, command: Command) -> Outcome {
+    match command {
+        Command::Build(options) => build(context, options),
+        Command::Show { file, key, files } => show(context, &file, &key, files),
+        Command::Verify { file, key } => {
+            let verified = VerifiedManifest::read(&file, &load(&key)?)?;
+            let signed = SignedManifest::read(&file)?;
+            let summary = Summary::new(verified.manifest(), &signed, true);
+            context.show(&summary, |summary| {
+                format!(
+                    "{}: good, {} {}\n",
+                    file.display(),
+                    summary.name,
+                    summary.version
+                )
+            })
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Summary {
+    verified: bool,
+    name: String,
+    version: String,
+    /// Seconds since 1970.
+    created: Option<u64>,
+    key_id: String,
+    /// SHA-256 of the manifest file.
+    digest: String,
+    files: usize,
+    exclusions: Vec<String>,
+    /// Bank -> PCR -> allowed values.
+    pcrs: BTreeMap<String, BTreeMap<u8, Vec<String>>>,
+}
+
+impl Summary {
+    fn new(manifest: &Manifest, signed: &SignedManifest, verified: bool) -> Self {
+        let in_hex =
+            |values: &Vec<Vec<u8>>| values.iter().map(|value| hex::encode(value)).collect();
+        let bank = |(alg, pcrs): (&u16, &BTreeMap<u8, Vec<Vec<u8>>>)| {
+            (
+                bank_name(*alg),
+                pcrs.iter()
+                    .map(|(pcr, values)| (*pcr, in_hex(values)))
+                    .collect(),
+            )
+        };
+        Self {
+            verified,
+            name: manifest.name().to_owned(),
+            version: manifest.version().to_owned(),
+            created: manifest.created(),
+            key_id: hex::encode(&signed.key_id()),
+            digest: hex::encode(&signed.digest()),
+            files: manifest.files().len(),
+            exclusions: manifest.exclusions().to_vec(),
+            pcrs: manifest.pcrs().iter().map(bank).collect(),
+        }
+    }
+
+    fn in_words(&self) -> String {
+        let mut out = String::new();
+        let mut line = |label: &str, value: &str| {
+            // Writing to a String does not fail.
+            let _ = writeln!(out, "{label:<10} {value}");
+        };
+        line("name", &self.name);
+        line("version", &self.version);
+        if let Some(created) = self.created {
+            line("created", &time::date(created.saturating_mul(1000)));
+        }
+        line("signed by", &self.key_id);
+        line(
+            "signature",
+            if self.verified {
+                "good"
+            } else {
+                "NOT CHECKED (give --key)"
+            },
+        );
+        line("SHA-256", &self.digest);
+        line("files", &self.files.to_string());
+        for (index, glob) in self.exclusions.iter().enumerate() {
+            line(
+                if index == 0 { "excluded" } else { "" },
+                &printable(glob.as_bytes()),
+            );
+        }
+        for (bank, pcrs) in &self.pcrs {
+            for (pcr, values) in pcrs {
+                for value in values {
+                    line(&format!("{bank}:{pcr}"), value);
+                }
+            }
+        }
+        out
+    }
+}
+
+fn load(keys: &[PathBuf]) -> Result<Vec<PublicKey>, Failure> {
+    Ok(keys
+        .iter()
+        .map(|file| PublicKey::load(file))
+        .collect::<Result<_, _>>()?)
+}
+
+fn show(context: &Context, file: &Path, keys: &[PathBuf], files: bool) -> Outcome {
+    let signed = SignedManifest::read(file)?;
+    let manifest = if keys.is_empty() {
+        signed.claims()
+    } else {
+        signed
+            .verify(&load(keys)?)
+            .map(|verified| verified.manifest().clone())
+    };
+    let manifest = manifest.map_err(|error| error.in_file(file))?;
+    if files {
+        return list(context, &manifest);
+    }
+    context.show(
+        &Summary::new(&manifest, &signed, !keys.is_empty()),
+        Summary::in_words,
+    )
+}
+
+fn list(context: &Context, manifest: &Manifest) -> Outcome {
+    #[derive(Serialize)]
+    struct Entry {
+        path: String,
+        digests: Vec<String>,
+    }
+    let entries: Vec<Entry> = manifest
+        .files()
+        .iter()
+        .map(|file| Entry {
+            path: printable(&file.path),
+            digests: file.digests.iter().map(ToString::to_string).collect(),
+        })
+        .collect();
+    context.show(&entries, |entries| {
+        let lines = entries.iter().flat_map(|entry| {
+            entry
+                .digests
+                .iter()
+                .map(|digest| format!("{digest}  {}\n", entry.path))
+        });
+        lines.collect()
+    })
+}
+
+fn build(context: &Context, options: Build) -> Outcome {
+    let started = Instant::now();
+    let key = SigningKey::load(&options.sign)?;
+    let created = source_date_epoch()?;
+    let pcrs = parse_pcrs(&options.pcr)?;
+    let files = match (&options.rootfs, &options.sha256sums) {
+        (Some(root), _) => {
+            refuse_inside(root, &options.output)?;
+            let bar = Bar::new(options.quiet || context.json);
+            let files = hash_rootfs(root, &options.exclude, &bar);
+            bar.0.finish_and_clear();
+            files?
+        }
+        (None, Some(list)) => sums(list, &options.exclude)?,
+        // clap requires one of the two.
+        (None, None) => return Err(Failure("give --rootfs or --sha256sums".to_owned())),
+    };
+    let release = options
+        .rootfs
+        .as_deref()
+        .map(os_release)
+        .unwrap_or_default();
+    let of_release = |keys: [&str; 2]| keys.iter().find_map(|key| release.get(*key).cloned());
+    let name = options
+        .name
+        .or_else(|| of_release(["IMAGE_ID", "ID"]))
+        .or_else(|| {
+            let stem = options.output.file_stem()?;
+            Some(stem.to_string_lossy().into_owned())
+        });
+    let version = options
+        .version
+        .or_else(|| of_release(["IMAGE_VERSION", "VERSION_ID"]));
+    let manifest = Manifest::new(
+        &name.unwrap_or_default(),
+        version.as_deref().unwrap_or("0"),
+        created,
+        files,
+        options.exclude,
+        pcrs,
+    )?;
+    let bytes = sign(&manifest, &key)?;
+    replace(&options.output, &bytes)
+        .map_err(|error| Failure(format!("{}: {error}", options.output.display())))?;
+    let signed = SignedManifest::parse(&bytes)?;
+    // What was written is what will be read.
+    let verified = signed.verify(std::slice::from_ref(key.public_key()))?;
+    let summary = Summary::new(verified.manifest(), &signed, true);
+    context.show(&summary, |summary| {
+        format!(
+            "{}: {} {}, {} files, {} bytes, {:.1} s\n",
+            options.output.display(),
+            summary.name,
+            summary.version,
+            summary.files,
+            bytes.len(),
+            started.elapsed().as_secs_f64()
+        )
+    })
+}
+
+/// A manifest inside the image would be one of the files that the next build of it lists.
+fn refuse_inside(root: &Path, output: &Path) -> Result<(), Failure> {
+    let directory = output
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    let inside = fs::canonicalize(directory.unwrap_or(Path::new(".")))
+        .and_then(|directory| Ok(directory.starts_with(fs::canonicalize(root)?)));
+    // The whole machine as an image is fine: only what is measured there counts.
+    if inside.is_ok_and(|inside| inside) && root != Path::new("/") {
+        return Err(Failure(format!(
+            "{}: lies inside the root file system that it describes; put it beside the image",
+            output.display()
+        )));
+    }
+    Ok(())
+}
+
+fn sums(list: &Path, exclude: &[String]) -> Result<Vec<FileEntry>, Failure> {
+    let exclusion = Exclusion::new(exclude)?;
+    let named = |error: String| Failure(format!("{}: {error}", list.display()));
+    let mut input: Box<dyn BufRead> = if list == Path::new("-") {
+        Box::new(io::stdin().lock())
+    } else {
+        Box::new(BufReader::new(
+            File::open(list).map_err(|error| named(error.to_string()))?,
+        ))
+    };
+    read_sums(&mut *input, &exclusion).map_err(|error| named(error.to_string()))
+}
+
+/// <https://reproducible-builds.org/specs/source-date-epoch/>
+fn source_date_epoch() -> Result<Option<u64>, Failure> {
+    let Some(value) = std::env::var_os("SOURCE_DATE_EPOCH") else {
+        return Ok(None);
+    };
+    match value.to_str().map(str::parse) {
+        Some(Ok(seconds)) => Ok(Some(seconds)),
+        _ => Err(Failure(format!(
+            "SOURCE_DATE_EPOCH={}: not a number of seconds",
+            value.display()
+        ))),
+    }
+}
+
+/// `KEY=value` lines (os-release(5)) of the image, never of the machine that builds it: a link could
+/// lead there.
+fn os_release(root: &Path) -> BTreeMap<String, String> {
+    let candidates = ["usr/lib/os-release", "etc/os-release"].map(|name| root.join(name));
+    let text = candidates
+        .iter()
+        .filter(|path| fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_file()))
+        .find_map(|path| fs::read_to_string(path).ok())
+        .unwrap_or_default();
+    text.lines()
+        .filter_map(|line| line.split_once('='))
+        .map(|(key, value)| (key.to_owned(), value.trim_matches(['"', '\'']).to_owned()))
+        .filter(|(_, value)| !value.is_empty())
+        .collect()
+}
+
+const BANKS: [(&str, u16); 4] = [
+    ("sha1", 0x0004),
+    ("sha256", 0x000B),
+    ("sha384", 0x000C),
+    ("sha512", 0x000D),
+];
+
+fn bank_name(alg: u16) -> String {
+    let known = BANKS.iter().find(|(_, id)| *id == alg);
+    known.map_or_else(|| format!("{alg:#06x}"), |(name, _)| (*name).to_owned())
+}
+
+fn parse_pcrs(values: &[String]) -> Result<StaticPcrs, Failure> {
+    let mut pcrs = StaticPcrs::new();
+    for text in values {
+        let parsed = text.split_once('=').and_then(|(selection, value)| {
+            let (bank, pcr) = selection.split_once(':')?;
+            let (_, alg) = BANKS.iter().find(|(name, _)| *name == bank)?;
+            Some((*alg, pcr.parse::<u8>().ok()?, hex::decode(value)?))
+        });
+        let Some((alg, pcr, value)) = parsed else {
+            return Err(Failure(format!(
+                "--pcr {text}: not BANK:PCR=HEX, such as sha256:7=<64 hex digits>"
+            )));
+        };
+        pcrs.entry(alg)
+            .or_default()
+            .entry(pcr)
+            .or_default()
+            .push(value);
+    }
+    Ok(pcrs)
+}
+
+/// Puts a whole file in place of `path`, or leaves it as it was.
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut name = OsString::from(path);
+    name.push(format!(".new-{}", std::process::id()));
+    let temporary = PathBuf::from(name);
+    let written = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(&temporary)
+        .and_then(|mut file| {
+            file.write_all(bytes)?;
+            file.sync_all()
+        })
+        .and_then(|()| fs::rename(&temporary, path));
+    if written.is_err() {
+        // The first error is the one to tell.
+        let _ = fs::remove_file(&temporary);
+    }
+    written
+}
+
+/// A progress bar on standard error, where that is a terminal.
+struct Bar(ProgressBar);
+
+impl Bar {
+    fn new(quiet: bool) -> Self {
+        let target = if quiet {
+            ProgressDrawTarget::hidden()
+        } else {
+            ProgressDrawTarget::stderr()
+        };
+        let bar = ProgressBar::with_draw_target(None, target);
+        let style = "{bar:30} {bytes}/{total_bytes} {bytes_per_sec} {msg}";
+        if let Ok(style) = ProgressStyle::with_template(style) {
+            bar.set_style(style);
+        }
+        Self(bar)
+    }
+}
+
+impl Progress for Bar {
+    fn start(&self, files: u64, bytes: u64) {
+        self.0.set_length(bytes);
+        self.0.set_message(format!("in {files} files"));
+    }
+
+    fn advance(&self, bytes: u64) {
+        self.0.inc(bytes);
+    }
+}

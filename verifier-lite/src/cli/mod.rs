@@ -1,0 +1,145 @@
+//! `motectl`: what an operator or an image build does by hand.
+//!
+//! Results go to standard output, in words or with `--json` for machines; everything else to standard
+//! error. Exit code 0: done; 1: refused or failed, with the reason; 2: wrong usage.
+
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod backend;
+mod device;
+mod explain;
+mod key;
+mod manifest;
+mod text;
+mod time;
+
+/// Where the verifier keeps its state unless told otherwise.
+pub const DEFAULT_STATE: &str = "/var/lib/mote";
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "motectl",
+    version,
+    about,
+    max_term_width = 100,
+    after_help = "\
+Examples:
+  motectl key new --out image.key
+  motectl manifest build --rootfs build/rootfs --sign image.key -o edge-1.3.mote
+  motectl device list
+  motectl device admit 3f9a --name gate-7
+  motectl explain gate-7"
+)]
+/// Works with a Mote verifier: its devices, its manifests, its keys.
+struct Arguments {
+    /// The verifier's state directory.
+    #[arg(long, global = true, env = "MOTE_STATE", value_name = "DIR", default_value = DEFAULT_STATE)]
+    state: PathBuf,
+
+    /// Print JSON, for machines.
+    #[arg(long, global = true)]
+    json: bool,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make, look at and check reference values of an image.
+    #[command(subcommand)]
+    Manifest(manifest::Command),
+    /// Make signing keys.
+    #[command(subcommand)]
+    Key(key::Command),
+    /// See devices and decide about them.
+    #[command(subcommand)]
+    Device(device::Command),
+    /// Say in plain words why a device is not trusted, and what to do.
+    #[command(after_help = "\
+Examples:
+  motectl explain gate-7
+  motectl explain 3f9a --json | jq -r '.reasons[].deviations[].path'")]
+    Explain {
+        /// Name, or the first digits of the id.
+        device: String,
+    },
+}
+
+/// What stopped a command, in words that say what to do.
+struct Failure(String);
+
+impl<E: Display> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// What a command has to say on standard output.
+type Outcome = Result<String, Failure>;
+
+/// Runs the command line.
+pub fn main() -> ExitCode {
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn"))
+        .format_timestamp(None)
+        .init();
+    let arguments = Arguments::parse();
+    let context = Context {
+        state: arguments.state,
+        json: arguments.json,
+        now: time::now(),
+    };
+    let outcome = match arguments.command {
+        Command::Manifest(command) => manifest::run(&context, command),
+        Command::Key(command) => key::run(&context, command),
+        Command::Device(command) => device::run(&context, command),
+        Command::Explain { device } => explain::run(&context, device),
+    };
+    match outcome {
+        Ok(text) => print(&text),
+        Err(Failure(why)) => {
+            eprintln!("motectl: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What every command needs.
+struct Context {
+    state: PathBuf,
+    json: bool,
+    /// Unix milliseconds.
+    now: u64,
+}
+
+impl Context {
+    /// `value` as JSON, or what `words` makes of it.
+    fn show<T: serde::Serialize>(&self, value: &T, words: impl FnOnce(&T) -> String) -> Outcome {
+        if !self.json {
+            return Ok(words(value));
+        }
+        let mut text = serde_json::to_string_pretty(value)?;
+        text.push('\n');
+        Ok(text)
+    }
+}
+
+fn print(text: &str) -> ExitCode {
+    match io::stdout()
+        .write_all(text.as_bytes())
+        .and_then(|()| io::stdout().flush())
+    {
+        Ok(()) => ExitCode::SUCCESS,
+        // The reader had enough: `motectl device list | head`.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("motectl: standard output: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
