@@ -197,7 +197,7 @@ cat >"$dir/agent.toml" <<TOML
 verifier = "127.0.0.1:$verifier_port"
 verifier_key = "$dir/verifier/verifier.pub"
 tpm = "swtpm:127.0.0.1:$tpm_port"
-ima_list = "$dir/binary_runtime_measurements"
+ima_log = "$dir/binary_runtime_measurements"
 TOML
 agent_on
 wait_for 30 'the device enrols' is pending

@@ -185,7 +185,7 @@ impl Device {
         let path = self.dir.join("agent.toml");
         let text = format!(
             "verifier = \"{verifier}\"\nverifier_key = \"{verifier_key}\"\n\
-             tpm = \"swtpm:127.0.0.1:{}\"\nima_list = \"{}\"\n{extra}",
+             tpm = \"swtpm:127.0.0.1:{}\"\nima_log = \"{}\"\n{extra}",
             kernel.port(),
             kernel.list().display()
         );

@@ -279,14 +279,14 @@ impl CertificateError {
     /// The reason to give.
     pub fn reason(&self) -> Reason {
         match self {
-            CertificateError::Malformed => Reason::EkCertificateUntrusted,
             CertificateError::Mismatch => Reason::EkCertificateMismatch,
-            CertificateError::Expired | CertificateError::NotYetValid => {
-                Reason::EkCertificateUntrusted
-            }
-            CertificateError::WrongUsage => Reason::EkCertificateUntrusted,
-            CertificateError::CriticalExtension => Reason::EkCertificateUntrusted,
-            CertificateError::UnknownIssuer
+            // The words for a person tell them apart.
+            CertificateError::Malformed
+            | CertificateError::Expired
+            | CertificateError::NotYetValid
+            | CertificateError::WrongUsage
+            | CertificateError::CriticalExtension
+            | CertificateError::UnknownIssuer
             | CertificateError::BadSignature
             | CertificateError::UnsupportedAlgorithm
             | CertificateError::Invalid(_) => Reason::EkCertificateUntrusted,

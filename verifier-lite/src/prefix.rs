@@ -54,8 +54,8 @@ pub enum PrefixError {
     },
     /// The values that the peer claims do not hash to the quote's digest.
     PcrDigestMismatch,
-    /// There are records, but the quoted PCRs were never extended: the kernel's IMA had found no TPM when
-    /// it started, so nothing vouches for its log.
+    /// The quoted PCRs were never extended: the kernel's IMA had found no TPM when it started, so nothing
+    /// vouches for its log; or it does not run at all.
     ImaWithoutTpm,
     /// All records are here, and after none of them do the PCRs hash to the quote's digest: a record was
     /// left out, changed or added.
@@ -102,7 +102,7 @@ impl fmt::Display for PrefixError {
                 f.write_str("the PCR values do not hash to the quote's pcrDigest")
             }
             PrefixError::ImaWithoutTpm => {
-                f.write_str("there is a log, but no record of it was extended into the TPM")
+                f.write_str("no record of a log was extended into the TPM")
             }
             PrefixError::DoesNotReplay { records } => write!(
                 f,
@@ -271,9 +271,14 @@ impl<E: LogEntry> PendingLog<E> {
             replay.step(entry);
         }
         let first = self.start.records;
-        // The kernel extends its first record (`boot_aggregate`) before anything can make a quote.
-        if first == 0 && replay.replayed == 0 && !self.entries.is_empty() {
-            return Err(PrefixError::ImaWithoutTpm);
+        // The kernel extends its first record (`boot_aggregate`) before anything can make a quote: no
+        // prefix without it is ever certified, or a device without IMA would pass.
+        if first == 0 && replay.replayed == 0 {
+            return if self.entries.is_empty() && !all_here {
+                Ok(Outcome::NeedMore)
+            } else {
+                Err(PrefixError::ImaWithoutTpm)
+            };
         }
         let entries: Vec<E> = self.entries.drain(..replay.replayed).collect();
         self.pcrs = self

@@ -246,7 +246,10 @@ mod tests {
     fn each_fault_has_its_own_reason() {
         let (attest, signature) = (recorded("attest.1"), recorded("sig.1"));
         let refused = |attest: &[u8], signature: &[u8], nonce| {
-            verify(attest, signature, nonce).unwrap_err().reason().token()
+            verify(attest, signature, nonce)
+                .unwrap_err()
+                .reason()
+                .token()
         };
         assert_eq!(refused(&attest, &signature, NONCE_2), "quote-wrong-nonce");
         assert_eq!(

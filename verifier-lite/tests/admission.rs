@@ -181,6 +181,25 @@ fn a_certificate_that_does_not_hold_leaves_the_device_pending_and_says_why() {
 }
 
 #[test]
+fn a_certificate_with_any_changed_byte_does_not_admit() {
+    let ca = Ca::new();
+    let (public, certificate) = ca.device(&(EK_EXTENSIONS.to_owned() + EK_USAGE));
+    let ek = Public::parse(&public).unwrap();
+    let rules = ca.rules();
+    for at in 0..certificate.len() {
+        for mask in [0x01, 0x80] {
+            let mut changed = certificate.clone();
+            changed[at] ^= mask;
+            let decision = rules.decide(&ek, Some(&changed), now_plus_days(1));
+            assert!(
+                !matches!(decision, Admission::Admitted(_)),
+                "byte {at}, mask {mask:#x}"
+            );
+        }
+    }
+}
+
+#[test]
 fn a_certificate_for_another_use_does_not_admit() {
     let ca = Ca::new();
     for (usage, error) in [

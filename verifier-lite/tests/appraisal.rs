@@ -15,7 +15,11 @@ use mote_schemas::ima::{Endian, Record, TemplateWriter};
 use mote_schemas::message::Tier;
 use mote_schemas::tpm::{BankSelection, Digest, HashAlg, PcrSelection, hash};
 use mote_verifier::appraise::{Appraisal, Deviation, Fault, KnownFile, ReferenceLookup, appraise};
+use mote_verifier::manifest::{
+    FileDigest, FileEntry, Manifest, ReferenceValues, SignedManifest, StaticPcrs, sign,
+};
 use mote_verifier::prefix::{Certified, LogState, Outcome, PendingLog};
+use mote_verifier::signing_key::SigningKey;
 use mote_verifier::store::Record as StoredRecord;
 use proptest::prelude::*;
 
@@ -192,7 +196,12 @@ fn boot_aggregate(pcrs: &Pcrs, bank: HashAlg, last: u32) -> StoredRecord {
 }
 
 /// Appraises this whole log of a device that quotes `selection`.
-fn judge(selection: PcrSelection, boot: &Pcrs, log: &[StoredRecord], files: &Files) -> Appraisal {
+fn judge(
+    selection: PcrSelection,
+    boot: &Pcrs,
+    log: &[StoredRecord],
+    files: &impl ReferenceLookup,
+) -> Appraisal {
     let mut device = Device::new(selection, boot);
     for record in log {
         device.extend(record);
@@ -208,7 +217,7 @@ fn judge(selection: PcrSelection, boot: &Pcrs, log: &[StoredRecord], files: &Fil
 }
 
 /// Appraises one record behind a boot aggregate that is right.
-fn judge_one(record: StoredRecord, files: &Files) -> Appraisal {
+fn judge_one(record: StoredRecord, files: &impl ReferenceLookup) -> Appraisal {
     let boot = recorded_pcrs(1);
     let log = [boot_aggregate(&boot, HashAlg::Sha256, 9), record];
     judge(recorded_selection(), &boot, &log, files)
@@ -263,6 +272,67 @@ fn a_changed_file_is_told_from_an_unknown_one() {
         only(judge_one(verity, &files)).fault,
         Fault::DigestAlgorithmUnknown
     );
+}
+
+#[test]
+fn verified_manifests_are_looked_up() {
+    let entry = |path: &str, digest: u8| FileEntry {
+        path: path.into(),
+        digests: vec![FileDigest([digest; 32])],
+    };
+    let key = SigningKey::generate().unwrap();
+    let signed = |version, files, exclusions: &[&str]| {
+        let exclusions = exclusions.iter().map(|glob| (*glob).to_owned()).collect();
+        let manifest = Manifest::new(
+            "edge",
+            version,
+            None,
+            files,
+            exclusions,
+            StaticPcrs::default(),
+        )
+        .unwrap();
+        let bytes = sign(&manifest, &key).unwrap();
+        let trusted = [key.public_key().clone()];
+        SignedManifest::parse(&bytes)
+            .unwrap()
+            .verify(&trusted)
+            .unwrap()
+    };
+    let old = signed("1.3", vec![entry("/bin/pump", 1)], &["/var/**"]);
+    let new = signed(
+        "1.4",
+        vec![entry("/bin/pump", 2), entry("/bin/log", 3)],
+        &[],
+    );
+    let files = ReferenceValues::new([&old, &new]).unwrap();
+
+    for (path, content) in [
+        ("/bin/pump", 1),
+        ("/bin/pump", 2),
+        ("/bin/log", 3),
+        ("/var/x", 9),
+    ] {
+        let right = judge_one(file(path, &digest(content)), &files);
+        assert_eq!(right.deviations, [], "{path} {content}");
+    }
+    let modified = only(judge_one(file("/bin/pump", &digest(9)), &files));
+    assert_eq!(modified.fault, Fault::FileModified);
+    let sources: Vec<_> = modified
+        .expected
+        .iter()
+        .map(|known| (known.digest, known.manifest.as_str()))
+        .collect();
+    assert_eq!(sources, [(digest(1), "edge-1.3"), (digest(2), "edge-1.4")]);
+    let moved = only(judge_one(file("/tmp/pump", &digest(2)), &files));
+    assert_eq!(moved.fault, Fault::FileUnknown);
+    assert_eq!(
+        moved.note.unwrap(),
+        "this content is known as /bin/pump in manifest edge-1.4"
+    );
+    let sha1 = Digest::new(HashAlg::Sha1, &[1; 20]).unwrap();
+    let other = only(judge_one(file("/bin/pump", &sha1), &files));
+    assert_eq!(other.fault, Fault::DigestAlgorithmUnknown);
 }
 
 #[test]
@@ -385,6 +455,12 @@ fn the_boot_aggregate_ties_the_log_to_the_boot_pcrs() {
     );
     assert_eq!(
         found(selection, &boot, file("/bin/sh", &digest(1))),
+        Some(Fault::BootAggregateMissing)
+    );
+    let mut violation = boot_aggregate(&boot, HashAlg::Sha256, 9);
+    violation.violation = true;
+    assert_eq!(
+        found(selection, &boot, violation),
         Some(Fault::BootAggregateMissing)
     );
     // After a kexec it stands there once more.

@@ -173,7 +173,7 @@ fn claims_alone_certify_no_log() {
 
 /// A TPM driver that comes up after IMA: the list grows, the PCR does not.
 #[test]
-fn a_log_that_was_never_extended_is_told_apart() {
+fn a_log_that_was_never_extended_certifies_nothing() {
     let boot_pcrs = without_ima_pcr(recorded_pcrs(1));
     let device = Device::new(recorded_selection(), &boot_pcrs);
     let mut pending = boot();
@@ -185,6 +185,17 @@ fn a_log_that_was_never_extended_is_told_apart() {
         );
     }
     assert_eq!(pending.next_record(), 2390);
+
+    // No log at all: a kernel without IMA.
+    let mut none = boot();
+    assert_eq!(
+        none.certify(&device.quote(), &boot_pcrs, false),
+        Ok(Outcome::NeedMore)
+    );
+    assert_eq!(
+        none.certify(&device.quote(), &boot_pcrs, true),
+        Err(PrefixError::ImaWithoutTpm)
+    );
 }
 
 fn measured(pcr: u32, path: &[u8], digest: u8) -> StoredRecord {

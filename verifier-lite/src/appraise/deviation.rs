@@ -4,7 +4,7 @@ use std::fmt;
 
 use mote_schemas::ima::FileDigest;
 use mote_schemas::message::Tier;
-use mote_schemas::reason::Reason;
+use mote_schemas::reason::{Reason, Severity};
 
 use super::KnownFile;
 
@@ -34,20 +34,6 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// All of them.
-    pub const ALL: [Self; 10] = [
-        Fault::BootAggregateMissing,
-        Fault::BootAggregateMismatch,
-        Fault::BootAggregateUnchecked,
-        Fault::FileUnknown,
-        Fault::FileModified,
-        Fault::DigestAlgorithmUnknown,
-        Fault::MeasurementViolation,
-        Fault::BufferUnknown,
-        Fault::TemplateUnknown,
-        Fault::TemplateMalformed,
-    ];
-
     /// The reason to give.
     pub fn reason(self) -> Reason {
         match self {
@@ -66,10 +52,8 @@ impl Fault {
 
     /// How much it weighs unless a policy says otherwise.
     pub fn tier(self) -> Tier {
-        match self {
-            Fault::BootAggregateUnchecked | Fault::MeasurementViolation | Fault::BufferUnknown => {
-                Tier::Warning
-            }
+        match self.reason().severity() {
+            Severity::Warning => Tier::Warning,
             _ => Tier::Contraindicated,
         }
     }

@@ -85,6 +85,11 @@ fn judge<'a, E: LogEntry, R: ReferenceLookup + ?Sized>(
         Ok(data) => (data.name().unwrap_or_default(), data.file_digest()),
         Err(_) => (&[][..], None),
     };
+    // The kernel measures it before anything else (`ima_add_boot_aggregate`). The name in a violation
+    // proves nothing.
+    if number == 0 && (entry.is_violation() || path != boot_aggregate::NAME) {
+        return Err(Found::new(Fault::BootAggregateMissing, path, measured));
+    }
     if entry.is_violation() {
         return Err(
             Found::new(Fault::MeasurementViolation, path, None).with_note(
@@ -92,10 +97,6 @@ fn judge<'a, E: LogEntry, R: ReferenceLookup + ?Sized>(
                  the TPM vouches for the violation but not for its path",
             ),
         );
-    }
-    // The kernel measures it before anything else (`ima_add_boot_aggregate`).
-    if number == 0 && path != boot_aggregate::NAME {
-        return Err(Found::new(Fault::BootAggregateMissing, path, measured));
     }
     let data = match data {
         Err(error) => {
