@@ -7,13 +7,21 @@
 //! | [`measurement_log`] | the IMA list behind [`measurement_log::MeasurementLog`] | securityfs, read-only |
 //! | [`session`] | the conversation, sans-IO | nothing |
 //! | [`verifier_key`] | the pinned key of the verifier | nothing |
+//! | [`cli`], [`exit`] | the command line and the exit codes | standard output and error |
+//! | [`config`] | command line, environment and file | one file, read-only |
+//! | [`run`] | events to log lines and exit codes | standard error |
 //! | [`link`] | sockets, clock and signals around a session | UDP |
 //!
 //! Nothing here opens a file for writing: keys live in RAM, and the kernel's list is the queue.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod cli;
+pub mod config;
+pub mod exit;
 pub mod link;
 pub mod measurement_log;
+mod probe;
+pub mod run;
 pub mod session;
 pub mod tpm;
 pub mod verifier_key;

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 
 use mote_schemas::ima::ListError;
 
-pub use file::{DEFAULT_PATH, FileLog};
+pub use file::{DEFAULT_PATH, FileLog, NATIVE_FORMAT};
 
 /// Whole records, as [`MeasurementLog::read`] put them into the caller's buffer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -179,18 +179,21 @@ fn a_record_too_large_for_the_buffer_is_named_and_can_be_passed() {
     assert_eq!(log.count().unwrap(), 3);
 }
 
+/// Something done to the file of a list, given the whole list.
+type Change = fn(&PathBuf, &[u8]);
+
 #[test]
 fn a_list_that_is_not_the_same_any_more_is_noticed() {
     let list = recorded();
     let all = records(&list);
     let end_of = |count: usize| all[..count].concat().len();
-    let changes: [(&str, fn(&PathBuf, &[u8])); 4] = [
+    let changes: [(&str, Change); 4] = [
         ("cut short", |path, list| {
-            fs::write(path, &list[..5000]).unwrap()
+            fs::write(path, &list[..5000]).unwrap();
         }),
         ("emptied", |path, _| fs::write(path, b"").unwrap()),
         ("rewritten", |path, list| {
-            fs::write(path, &list[150..]).unwrap()
+            fs::write(path, &list[150..]).unwrap();
         }),
         ("replaced", |path, list| {
             let new = path.with_extension("new");

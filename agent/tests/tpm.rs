@@ -5,7 +5,8 @@
 
 mod common;
 
-use common::{Dir, Swtpm, offline_tool, run, split_tpm2b, tpm2b};
+use common::interposer::{command_code, interpose, pcr_extend};
+use common::{Dir, Swtpm, run, split_tpm2b, tpm2b};
 use mote_agent::tpm::{
     EsapiTpm, HeldHandles, Identity, KeyKind, PcrSelection, Tpm, TpmAddress, TpmError, TpmOptions,
 };
@@ -60,19 +61,18 @@ fn make_credential(identity: &Identity, secret: &[u8]) -> (Vec<u8>, Vec<u8>) {
     let secret = dir.write("secret", secret);
     let out = dir.file("credential");
     let name = hex(&name(&identity.ak));
-    offline_tool(
-        "tpm2_makecredential",
-        &[
-            "-u",
-            ek.to_str().unwrap(),
-            "-s",
-            secret.to_str().unwrap(),
-            "-n",
-            &name,
-            "-o",
-            out.to_str().unwrap(),
-        ],
-    );
+    run(Command::new("tpm2_makecredential").args([
+        "-T",
+        "none",
+        "-u",
+        ek.to_str().unwrap(),
+        "-s",
+        secret.to_str().unwrap(),
+        "-n",
+        &name,
+        "-o",
+        out.to_str().unwrap(),
+    ]));
     let file = std::fs::read(out).unwrap();
     assert_eq!(file[..8], [0xBA, 0xDC, 0xC0, 0xDE, 0, 0, 0, 1]);
     let (blob, rest) = split_tpm2b(&file[8..]);
@@ -151,6 +151,28 @@ fn a_credential_for_other_keys_is_refused() {
 }
 
 #[test]
+fn the_activated_secret_does_not_cross_the_bus_in_the_clear() {
+    let swtpm = Swtpm::start();
+    for ek in [KeyKind::Ecc, KeyKind::Rsa] {
+        let (address, bus) = interpose(&swtpm.address(), Box::new(|_| Vec::new()));
+        let mut tpm = connect(TpmOptions {
+            address,
+            ek,
+            ..TpmOptions::default()
+        })
+        .unwrap();
+        let (blob, encrypted) = make_credential(&tpm.identity().unwrap(), b"not for the bus");
+        let released = tpm.activate_credential(&blob, &encrypted).unwrap();
+        assert_eq!(released.as_bytes(), b"not for the bus");
+        drop(tpm);
+        let bus = bus.lock().unwrap();
+        let crosses = |what: &[u8]| bus.windows(what.len()).any(|heard| heard == what);
+        assert!(crosses(&blob), "the bus was not listened to");
+        assert!(!crosses(b"not for the bus"));
+    }
+}
+
+#[test]
 fn no_call_leaves_a_handle_behind() {
     let swtpm = Swtpm::start();
     let only_the_ak = HeldHandles {
@@ -199,48 +221,70 @@ fn a_quote_passes_tpm2_checkquote() {
             &[format!("{pcr}:sha256={}", "5a".repeat(32))],
         );
     }
-    let selection = [
-        PcrSelection {
-            bank: SHA384,
-            mask: 0b11,
-        },
-        PcrSelection {
-            bank: SHA256,
-            mask: BOOT_AND_IMA,
-        },
-    ];
-    for ak in [KeyKind::Ecc, KeyKind::Rsa] {
-        let mut tpm = open(&swtpm, KeyKind::Auto, ak);
-        let identity = tpm.identity().unwrap();
-        let qualifying_data = Sha256::digest(b"a nonce").into();
-        let quote = tpm.quote(&selection, &qualifying_data).unwrap();
-        let mut values = [0; 2 * 48 + 12 * 32];
-        let size = tpm.read_pcrs(&selection, &mut values).unwrap();
-        assert_eq!(size, values.len());
+    let sha384 = PcrSelection {
+        bank: SHA384,
+        mask: 0b11,
+    };
+    let [sha256] = sha256(BOOT_AND_IMA);
+    for selection in [&[sha256][..], &[sha384, sha256]] {
+        for ak in [KeyKind::Ecc, KeyKind::Rsa] {
+            let mut tpm = open(&swtpm, KeyKind::Auto, ak);
+            let identity = tpm.identity().unwrap();
+            let qualifying_data = Sha256::digest(b"a nonce").into();
+            let quote = tpm.quote(selection, &qualifying_data).unwrap();
+            let mut values = [0; 2 * 48 + 12 * 32];
+            let size = tpm.read_pcrs(selection, &mut values).unwrap();
 
-        // The last field of TPMS_ATTEST is the digest over just these values, in this order.
-        assert!(quote.attest.ends_with(&Sha256::digest(values)));
+            // The last field of TPMS_ATTEST is the digest over just these values, in this order.
+            let digest = Sha256::digest(&values[..size]);
+            assert!(quote.attest.ends_with(&digest));
 
-        let dir = Dir::new();
-        let file = |name, bytes: &[u8]| dir.write(name, bytes).to_str().unwrap().to_owned();
-        offline_tool(
-            "tpm2_checkquote",
-            &[
-                "-u",
-                &file("ak", &tpm2b(&identity.ak)),
-                "-m",
-                &file("attest", &quote.attest),
-                "-s",
-                &file("signature", &quote.signature),
-                "-q",
-                &hex(&qualifying_data),
-                "-f",
-                &file("pcrs", &values),
-                "-l",
-                "sha384:0,1+sha256:0,1,2,3,4,5,6,7,8,9,10,14",
-            ],
-        );
+            let dir = Dir::new();
+            run(Command::new("tpm2_checkquote")
+                .arg("-u")
+                .arg(dir.write("ak", &tpm2b(&identity.ak)))
+                .arg("-m")
+                .arg(dir.write("attest", &quote.attest))
+                .arg("-s")
+                .arg(dir.write("signature", &quote.signature))
+                .arg("-f")
+                .arg(dir.write("pcrs", &as_tpm2_tools_keep_pcrs(selection, &values)))
+                .args(["-q", &hex(&qualifying_data)]));
+        }
     }
+}
+
+/// The format in which tpm2_quote writes PCR values: `TPML_PCR_SELECTION` and as many `TPML_DIGEST`
+/// as needed, each as the C structure lies in memory.
+fn as_tpm2_tools_keep_pcrs(selection: &[PcrSelection], values: &[u8]) -> Vec<u8> {
+    let u32_bytes = |n: usize| u32::try_from(n).unwrap().to_le_bytes();
+    let mut out = u32_bytes(selection.len()).to_vec();
+    let (mut digests, mut rest) = (Vec::new(), values);
+    for bank in selection {
+        out.extend(bank.bank.to_le_bytes());
+        out.push(3);
+        out.extend(bank.mask.to_le_bytes());
+        out.push(0);
+        let size = if bank.bank == SHA384 { 48 } else { 32 };
+        for _ in 0..bank.mask.count_ones() {
+            let (digest, after) = rest.split_at(size);
+            digests.push(digest);
+            rest = after;
+        }
+    }
+    out.resize(4 + 16 * 8, 0);
+    out.extend(u32_bytes(digests.chunks(8).len()));
+    for list in digests.chunks(8) {
+        let end = out.len() + 4 + 8 * (2 + 64);
+        out.extend(u32_bytes(list.len()));
+        for digest in list {
+            out.extend(u16::try_from(digest.len()).unwrap().to_le_bytes());
+            out.extend_from_slice(digest);
+            out.resize(out.len() + 64 - digest.len(), 0);
+        }
+        out.resize(end, 0);
+    }
+    out
 }
 
 #[test]
@@ -299,6 +343,63 @@ fn pcr_values_are_those_of_tpm2_pcrread() {
         bank_starts_at += 24 * size;
     }
     assert_eq!(values[..size], wanted);
+}
+
+/// `TPM_CC_PCR_Read`.
+const PCR_READ: u32 = 0x17E;
+
+#[test]
+fn pcr_values_are_all_of_one_moment() {
+    let swtpm = Swtpm::start();
+    let mut reads = 0;
+    // Nine PCRs take two reads; between them, one PCR of each read moves.
+    let (address, _) = interpose(
+        &swtpm.address(),
+        Box::new(move |command| {
+            reads += u32::from(command_code(command) == PCR_READ);
+            if command_code(command) == PCR_READ && reads == 2 {
+                vec![pcr_extend(1, [0xA5; 32]), pcr_extend(9, [0x5A; 32])]
+            } else {
+                Vec::new()
+            }
+        }),
+    );
+    let mut tpm = connect(TpmOptions {
+        address,
+        ..TpmOptions::default()
+    })
+    .unwrap();
+    let mut out = [0; 9 * 32];
+    assert_eq!(tpm.read_pcrs(&sha256(0x3FE), &mut out), Ok(9 * 32));
+    let extended = |event: [u8; 32]| Sha256::digest([[0; 32], event].concat());
+    assert_eq!(out[..32], *extended([0xA5; 32]));
+    assert_eq!(out[8 * 32..], *extended([0x5A; 32]));
+    assert_eq!(out[32..8 * 32], [0; 7 * 32]);
+}
+
+#[test]
+fn pcrs_that_never_hold_still_are_reported() {
+    let swtpm = Swtpm::start();
+    let (address, _) = interpose(
+        &swtpm.address(),
+        Box::new(|command| {
+            if command_code(command) == PCR_READ {
+                vec![pcr_extend(1, [0xA5; 32])]
+            } else {
+                Vec::new()
+            }
+        }),
+    );
+    let mut tpm = connect(TpmOptions {
+        address,
+        ..TpmOptions::default()
+    })
+    .unwrap();
+    let mut out = [0; 9 * 32];
+    let error = tpm.read_pcrs(&sha256(0x3FE), &mut out).unwrap_err();
+    assert_eq!(error, TpmError::PcrsMoving);
+    // What fits one read cannot be torn.
+    assert_eq!(tpm.read_pcrs(&sha256(0xFF), &mut out), Ok(8 * 32));
 }
 
 #[test]
@@ -406,7 +507,12 @@ fn a_tpm_that_went_away_is_named_with_what_to_do() {
 
 #[test]
 fn a_missing_device_is_named_with_what_to_do() {
-    for path in ["/dev/tpmrm99", "/dev/null/tpm", "/nowhere/tpm"] {
+    for path in [
+        "/dev/tpmrm99",
+        "/dev/null/tpm",
+        "/nowhere/tpm",
+        "/etc/hostname",
+    ] {
         let options = TpmOptions {
             address: format!("device:{path}").parse().unwrap(),
             ..TpmOptions::default()

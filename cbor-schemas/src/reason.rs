@@ -120,6 +120,10 @@ registry! {
     ImaWithoutTpm "ima-without-tpm" Contraindicated,
     /// The log's boot_aggregate is not what the quoted boot PCRs give.
     BootAggregateMismatch "boot-aggregate-mismatch" Contraindicated,
+    /// The log does not begin with boot_aggregate.
+    BootAggregateMissing "boot-aggregate-missing" Contraindicated,
+    /// The quote does not cover the PCRs that boot_aggregate is made of.
+    BootAggregateUnchecked "boot-aggregate-unchecked" Warning,
     /// A file was measured that no manifest names.
     FileUnknown "file-unknown" Contraindicated,
     /// A file's content is not what the manifest says.
@@ -128,6 +132,10 @@ registry! {
     DigestAlgorithmUnknown "digest-algorithm-unknown" Contraindicated,
     /// A record of a template that the verifier cannot judge.
     TemplateUnknown "template-unknown" Contraindicated,
+    /// The record is not what its template says it is.
+    TemplateMalformed "template-malformed" Contraindicated,
+    /// A measured buffer (a key, a kernel command line) that no manifest has.
+    BufferUnknown "buffer-unknown" Warning,
     /// A file changed while it was measured (open writers, or time of measure, time of use).
     MeasurementViolation "measurement-violation" Warning,
     /// The TPM says that its clock may have lost time (`safe` is NO).

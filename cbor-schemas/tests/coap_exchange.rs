@@ -4,7 +4,6 @@
 
 use std::time::Duration;
 
-use mote_schemas::coap::dedup::{EXCHANGE_LIFETIME, NON_LIFETIME};
 use mote_schemas::coap::{
     Code, Dedup, Exchange, Output, Parameters, Received, Seen, StartError, Type, Writer, empty,
 };
@@ -227,6 +226,22 @@ fn what_cannot_be_started_is_not() {
 }
 
 #[test]
+fn extreme_parameters_do_not_overflow() {
+    let parameters = Parameters {
+        ack_timeout: Duration::MAX,
+        ack_random_percent: u16::MAX,
+        max_retransmit: u8::MAX,
+        response_timeout: Duration::MAX,
+    };
+    assert_eq!(parameters.exchange_lifetime(), Duration::MAX);
+    let mut client = Client::new(parameters, 100);
+    let request = message(Type::Confirmable, Code::POST, 100, b"tk");
+    client.start(Instant(5), &request, u32::MAX).unwrap();
+    assert_eq!(client.poll(Instant(5)), Output::Transmit(&request));
+    assert_eq!(client.poll(Instant(5)), Output::Wait(Instant(u64::MAX)));
+}
+
+#[test]
 fn message_ids_wrap() {
     let mut client = Client::new(Parameters::default(), 0xffff);
     let request = message(Type::Confirmable, Code::POST, 0xffff, b"a");
@@ -236,13 +251,13 @@ fn message_ids_wrap() {
 
 #[test]
 fn a_copy_gets_the_very_same_reply_until_its_lifetime_ends() {
-    let mut seen = Dedup::<_, Vec<u8>, 4>::new();
+    let mut seen = Dedup::<_, Vec<u8>, 4>::new(&Parameters::default());
     let con = Type::Confirmable;
     assert_eq!(seen.check(Instant(0), &"peer", 1, con), Seen::New);
     assert_eq!(seen.check(Instant(1), &"peer", 1, con), Seen::Pending);
     assert_eq!(seen.check(Instant(1), &"other", 1, con), Seen::New);
     seen.reply(&"peer", 1, b"bytes".to_vec()).unwrap();
-    let end = Instant(0) + EXCHANGE_LIFETIME;
+    let end = Instant(247_000);
     assert_eq!(
         seen.check(Instant(end.0 - 1), &"peer", 1, con),
         Seen::Replied(&b"bytes".to_vec())
@@ -253,8 +268,8 @@ fn a_copy_gets_the_very_same_reply_until_its_lifetime_ends() {
 
 #[test]
 fn non_confirmable_message_ids_are_free_earlier() {
-    let mut seen = Dedup::<_, Vec<u8>, 4>::new();
-    let end = Instant(0) + NON_LIFETIME;
+    let mut seen = Dedup::<_, Vec<u8>, 4>::new(&Parameters::default());
+    let end = Instant(145_000);
     assert_eq!(seen.check(Instant(0), &1, 1, Type::Confirmable), Seen::New);
     assert_eq!(
         seen.check(Instant(0), &1, 2, Type::NonConfirmable),
@@ -266,7 +281,7 @@ fn non_confirmable_message_ids_are_free_earlier() {
 
 #[test]
 fn memory_is_bounded_and_the_oldest_goes_first() {
-    let mut seen = Dedup::<_, Vec<u8>, 4>::new();
+    let mut seen = Dedup::<_, Vec<u8>, 4>::new(&Parameters::default());
     for id in 0..6 {
         assert_eq!(seen.check(Instant(0), &1, id, Type::Confirmable), Seen::New);
         assert!(seen.len() <= 4);

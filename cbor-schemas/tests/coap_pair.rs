@@ -117,7 +117,7 @@ fn run(seed: u64) -> u32 {
         flight: BTreeMap::new(),
     };
     let mut server = Server {
-        seen: Dedup::new(),
+        seen: Dedup::new(&Parameters::default()),
         handled: HashMap::new(),
         message_id: 0,
     };

@@ -146,7 +146,7 @@ fn encoders_give_the_golden_bytes() {
         pcrs: None,
         from: None,
         entries: None,
-        more: None,
+        records: None,
     };
     golden("beat", "idle", &idle, &mut buffer);
     let mut buffer = [0; 4096];
@@ -155,7 +155,7 @@ fn encoders_give_the_golden_bytes() {
         pcrs: Some(banks()),
         from: Some(2390),
         entries: Some(entries),
-        more: Some(true),
+        records: Some(2400),
         ..idle
     };
     golden("beat", "busy", &busy, &mut buffer);

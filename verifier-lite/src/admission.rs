@@ -8,6 +8,7 @@
 use std::collections::HashSet;
 use std::fmt;
 
+use mote_schemas::reason::Reason;
 use mote_schemas::tpm::{EccCurve, HashAlg, Key, MAX_ECC_UNCOMPRESSED, Public, hash};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
@@ -221,11 +222,11 @@ pub enum Pending {
 }
 
 impl Pending {
-    /// The reason token.
-    pub fn token(&self) -> &'static str {
+    /// The reason to give.
+    pub fn reason(&self) -> Reason {
         match self {
-            Pending::NoCertificate => "ek-not-admitted",
-            Pending::Certificate(error) => error.token(),
+            Pending::NoCertificate => Reason::AdmissionPending,
+            Pending::Certificate(error) => error.reason(),
         }
     }
 }
@@ -275,22 +276,51 @@ impl CertificateError {
         }
     }
 
-    /// The reason token.
-    pub fn token(&self) -> &'static str {
+    /// The reason to give.
+    pub fn reason(&self) -> Reason {
         match self {
-            CertificateError::Malformed => "ek-certificate-malformed",
-            CertificateError::Mismatch => "ek-certificate-mismatch",
-            CertificateError::Expired => "ek-certificate-expired",
-            CertificateError::NotYetValid => "ek-certificate-not-yet-valid",
-            CertificateError::UnknownIssuer => "ek-certificate-unknown-issuer",
-            CertificateError::BadSignature => "ek-certificate-bad-signature",
-            CertificateError::WrongUsage => "ek-certificate-wrong-usage",
-            CertificateError::CriticalExtension => "ek-certificate-critical-extension",
-            CertificateError::UnsupportedAlgorithm => "ek-certificate-unsupported-algorithm",
-            CertificateError::Invalid(_) => "ek-certificate-invalid",
+            CertificateError::Malformed => Reason::EkCertificateUntrusted,
+            CertificateError::Mismatch => Reason::EkCertificateMismatch,
+            CertificateError::Expired | CertificateError::NotYetValid => {
+                Reason::EkCertificateUntrusted
+            }
+            CertificateError::WrongUsage => Reason::EkCertificateUntrusted,
+            CertificateError::CriticalExtension => Reason::EkCertificateUntrusted,
+            CertificateError::UnknownIssuer
+            | CertificateError::BadSignature
+            | CertificateError::UnsupportedAlgorithm
+            | CertificateError::Invalid(_) => Reason::EkCertificateUntrusted,
         }
     }
 }
+
+impl fmt::Display for CertificateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the EK certificate ")?;
+        f.write_str(match self {
+            CertificateError::Malformed => "is not a certificate",
+            CertificateError::Mismatch => "is about another key than the device's",
+            CertificateError::Expired => "or one above it has expired",
+            CertificateError::NotYetValid => "or one above it is not valid yet",
+            CertificateError::UnknownIssuer => {
+                "leads to no given root: a root or an intermediate is missing"
+            }
+            CertificateError::BadSignature => "or one above it has a wrong signature",
+            CertificateError::WrongUsage => {
+                "is not for an endorsement key (usage 2.23.133.8.1 is missing)"
+            }
+            CertificateError::CriticalExtension => {
+                "or one above it has a critical extension that is not understood here"
+            }
+            CertificateError::UnsupportedAlgorithm => {
+                "or one above it is signed with an algorithm that is not trusted here"
+            }
+            CertificateError::Invalid(what) => return write!(f, "does not hold: {what}"),
+        })
+    }
+}
+
+impl std::error::Error for CertificateError {}
 
 /// Asks nothing of extended key usages: vendors' intermediates carry none or others, so only the leaf's
 /// are looked at, by [`is_for_endorsement_key`].

@@ -19,6 +19,7 @@ use aws_lc_rs::rsa::{
 };
 use aws_lc_rs::signature::RsaPublicKeyComponents;
 use aws_lc_rs::{hmac, rand};
+use mote_schemas::reason::Reason;
 use mote_schemas::tpm::{EccCurve, EccPoint, HashAlg, Key, MAX_ECC_UNCOMPRESSED, Name, Public};
 
 use crate::kdf::{NameHash, kdfa, kdfe};
@@ -41,15 +42,14 @@ pub enum CredentialError {
 }
 
 impl CredentialError {
-    /// The reason token.
-    pub fn token(&self) -> &'static str {
+    /// The reason to give.
+    pub fn reason(&self) -> Reason {
         match self {
-            CredentialError::NotEndorsementKey => "ek-not-endorsement-key",
-            CredentialError::UnsupportedNameAlg(_) | CredentialError::UnsupportedSymmetric(_) => {
-                "ek-unsupported"
-            }
-            CredentialError::InvalidKey => "ek-invalid",
-            CredentialError::SecretLength(_) | CredentialError::Crypto => "internal-error",
+            CredentialError::NotEndorsementKey
+            | CredentialError::UnsupportedNameAlg(_)
+            | CredentialError::UnsupportedSymmetric(_)
+            | CredentialError::InvalidKey => Reason::EkUnsuitable,
+            CredentialError::SecretLength(_) | CredentialError::Crypto => Reason::VerifierBusy,
         }
     }
 }

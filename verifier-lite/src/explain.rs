@@ -257,6 +257,26 @@ pub fn explain(reason: Reason) -> Text {
             action: "Compare the device's IMA policy (`/sys/kernel/security/ima/policy`) and \
                 `ima_template=` with the image's.",
         },
+        Reason::BootAggregateMissing => Text {
+            meaning: "The log does not begin with the kernel's boot_aggregate record.",
+            cause: "The log was cut, or the kernel's IMA is not the usual one.",
+            action: "Treat the device as tampered with until it has been rebooted and looks right again.",
+        },
+        Reason::BootAggregateUnchecked => Text {
+            meaning: "The first log record ties the log to the boot PCRs, which the quote does not cover.",
+            cause: "The agent quotes too few PCRs.",
+            action: "Let the agent quote PCR 0 to 9 as well (`pcrs` in its configuration).",
+        },
+        Reason::TemplateMalformed => Text {
+            meaning: "A log record does not hold what its template says it holds.",
+            cause: "A kernel with changed IMA templates, or a forged template name.",
+            action: "Compare the kernel with the image's. If it is the same, treat the device as tampered with.",
+        },
+        Reason::BufferUnknown => Text {
+            meaning: "The kernel measured a buffer, such as a key or a command line, that no manifest has.",
+            cause: "A key was added to a keyring, or a kernel was loaded by kexec.",
+            action: "Look at the record. If it is expected, tell the manifest's maker.",
+        },
         Reason::MeasurementViolation => Text {
             meaning: "A file was written to while it was being measured, so what ran is not known.",
             cause: "Usually harmless: a log or database file under an IMA policy that measures every \

@@ -8,22 +8,31 @@
 //! | [`credential::EndorsementKey`] | credentials can be made for this key | the device's word |
 //! | [`signature::VerifyingKey`] | a restricted key bound to its TPM, once activated | the device's word |
 //! | [`quote::VerifiedQuote`] | that key signed these PCRs and this clock for our challenge | bytes, [`signature::VerifyingKey`] |
+//! | [`prefix::Certified`] | these records and PCR values were in the TPM | records, [`quote::VerifiedQuote`] |
+//! | [`appraise::Appraisal`] | what of that is as it should be | [`prefix::Certified`], reference values |
 //!
 //! Nothing here panics on what a peer sends; every refusal is an enum with a reason token.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod admin;
 pub mod admission;
+pub mod appraise;
+mod boot_aggregate;
 pub mod cli;
 pub mod credential;
+pub mod daemon;
 mod der;
+pub mod engine;
 pub mod explain;
 pub mod hex;
 mod kdf;
+pub mod log_entry;
 pub mod manifest;
 mod pem;
+pub mod prefix;
 pub mod printable;
 pub mod quote;
+pub mod server;
 pub mod signature;
 pub mod signing_key;
 pub mod store;

@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use mote_schemas::reason::Reason;
 use mote_schemas::tpm::{Attest, AttestError, ClockInfo, Digest, PcrSelection};
 
 use crate::signature::{VerifyError, VerifyingKey};
@@ -28,16 +29,16 @@ pub enum QuoteError {
 }
 
 impl QuoteError {
-    /// The reason token.
-    pub fn token(&self) -> &'static str {
+    /// The reason to give.
+    pub fn reason(&self) -> Reason {
         match self {
-            QuoteError::Malformed(AttestError::WrongMagic(_)) => "quote-wrong-magic",
-            QuoteError::Malformed(AttestError::WrongType(_)) => "quote-wrong-type",
-            QuoteError::Malformed(_) | QuoteError::PcrDigestLength(_) => "quote-malformed",
-            QuoteError::WrongNonce => "quote-wrong-nonce",
-            QuoteError::Signature(error) => error.token(),
-            QuoteError::WrongSigner => "quote-wrong-signer",
-            QuoteError::WrongSelection => "quote-wrong-selection",
+            QuoteError::Malformed(AttestError::WrongMagic(_)) => Reason::QuoteWrongMagic,
+            QuoteError::Malformed(AttestError::WrongType(_)) => Reason::QuoteWrongType,
+            QuoteError::Malformed(_) | QuoteError::PcrDigestLength(_) => Reason::QuoteMalformed,
+            QuoteError::WrongNonce => Reason::QuoteWrongNonce,
+            QuoteError::Signature(error) => error.reason(),
+            QuoteError::WrongSigner => Reason::QuoteWrongSigner,
+            QuoteError::WrongSelection => Reason::QuotePcrSelection,
         }
     }
 }
@@ -152,13 +153,9 @@ pub enum ClockError {
 }
 
 impl ClockError {
-    /// The reason token.
-    pub fn token(&self) -> &'static str {
-        match self {
-            ClockError::ClockWentBackwards(..) => "clock-went-backwards",
-            ClockError::ResetCountWentBackwards(..) => "reset-count-went-backwards",
-            ClockError::RestartCountWentBackwards(..) => "restart-count-went-backwards",
-        }
+    /// The reason to give.
+    pub fn reason(&self) -> Reason {
+        Reason::ClockWentBackwards
     }
 }
 
@@ -249,7 +246,7 @@ mod tests {
     fn each_fault_has_its_own_reason() {
         let (attest, signature) = (recorded("attest.1"), recorded("sig.1"));
         let refused = |attest: &[u8], signature: &[u8], nonce| {
-            verify(attest, signature, nonce).unwrap_err().token()
+            verify(attest, signature, nonce).unwrap_err().reason().token()
         };
         assert_eq!(refused(&attest, &signature, NONCE_2), "quote-wrong-nonce");
         assert_eq!(
@@ -268,13 +265,13 @@ mod tests {
         );
         assert_eq!(
             refused(&attest, &signature[..71], NONCE_1),
-            "quote-signature-malformed"
+            "quote-signature-invalid"
         );
         let mut changed = signature.clone();
         changed[3] ^= 0x0b ^ 0x0c;
         assert_eq!(
             refused(&attest, &changed, NONCE_1),
-            "quote-signature-wrong-scheme"
+            "quote-signature-invalid"
         );
         let other = PcrSelection::single(HashAlg::Sha256, 0x07ff).unwrap();
         assert_eq!(

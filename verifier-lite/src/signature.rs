@@ -14,6 +14,7 @@ use aws_lc_rs::signature::{
     RSA_PSS_2048_8192_SHA256, RSA_PSS_2048_8192_SHA384, RSA_PSS_2048_8192_SHA512, RsaParameters,
     RsaPssSaltLength, RsaPublicKeyComponents,
 };
+use mote_schemas::reason::Reason;
 use mote_schemas::tpm::{
     EccCurve, HashAlg, Hierarchy, Key, KeyScheme, MAX_ECC_UNCOMPRESSED, Name, Public, Signature,
     SignatureError,
@@ -35,16 +36,9 @@ pub enum VerifyingKeyError {
 }
 
 impl VerifyingKeyError {
-    /// The reason token.
-    pub fn token(&self) -> &'static str {
-        match self {
-            VerifyingKeyError::MissingAttribute(_) | VerifyingKeyError::ForbiddenAttribute(_) => {
-                "ak-wrong-attributes"
-            }
-            VerifyingKeyError::NoSigningScheme(_) => "ak-wrong-scheme",
-            VerifyingKeyError::WeakHash(_) => "ak-weak-hash",
-            VerifyingKeyError::InvalidKey => "ak-invalid",
-        }
+    /// The reason to give.
+    pub fn reason(&self) -> Reason {
+        Reason::AkUnsuitable
     }
 }
 
@@ -82,13 +76,9 @@ pub enum VerifyError {
 }
 
 impl VerifyError {
-    /// The reason token.
-    pub fn token(&self) -> &'static str {
-        match self {
-            VerifyError::Malformed(_) => "quote-signature-malformed",
-            VerifyError::WrongScheme => "quote-signature-wrong-scheme",
-            VerifyError::Invalid => "quote-signature-invalid",
-        }
+    /// The reason to give.
+    pub fn reason(&self) -> Reason {
+        Reason::QuoteSignatureInvalid
     }
 }
 

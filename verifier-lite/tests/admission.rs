@@ -231,7 +231,7 @@ fn somebody_elses_certificate_is_refused_even_for_a_listed_key() {
         refused
     );
     assert_eq!(
-        CertificateError::Mismatch.token(),
+        CertificateError::Mismatch.reason().token(),
         "ek-certificate-mismatch"
     );
 }

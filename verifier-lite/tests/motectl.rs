@@ -12,7 +12,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use common::TempDir;
 use mote_verifier::admin::{self, Response, socket};
 use mote_verifier::store::{
-    Admission, BootState, Change, Deviation, DeviceId, DeviceRecord, Durability, Expected,
+    Admission, BootState, Content, Change, Deviation, DeviceId, DeviceRecord, Durability, Expected,
     RedbStore, Store, Tier, VerdictRecord,
 };
 
@@ -304,6 +304,7 @@ fn store(dir: &TempDir) -> RedbStore {
         pcrs: vec![],
         log_pcrs: 0,
         outstanding: None,
+        content: Content::default(),
     };
     let gate = DeviceRecord {
         name: Some("gate-7".into()),

@@ -6,7 +6,7 @@ mod common;
 
 use common::Swtpm;
 use mote_schemas::tpm::{HashAlg, Public, tpm2b};
-use mote_verifier::quote::{Continuity, QuoteError, VerifiedQuote};
+use mote_verifier::quote::{ClockError, Continuity, QuoteError, VerifiedQuote};
 use mote_verifier::signature::{VerifyError, VerifyingKey};
 
 const ATTRIBUTES: &str =
@@ -106,10 +106,10 @@ fn counters_of_a_tpm_tell_reset_from_resume() {
         Ok(Continuity::Rebooted)
     );
     assert_eq!(
-        resumed
-            .continuity(rebooted.clock_info())
-            .unwrap_err()
-            .token(),
-        "reset-count-went-backwards"
+        resumed.continuity(rebooted.clock_info()),
+        Err(ClockError::ResetCountWentBackwards(
+            rebooted.clock_info().reset_count,
+            resumed.clock_info().reset_count
+        ))
     );
 }

@@ -5,7 +5,8 @@ use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use mote_schemas::ima::ListFormat;
+use mote_schemas::ima::{Endian, ListFormat};
+use mote_schemas::tpm::HashAlg;
 
 use super::cursor::{Cursor, Fault, read_at};
 use super::{Chunk, LogError, MeasurementLog};
@@ -13,6 +14,17 @@ use super::{Chunk, LogError, MeasurementLog};
 /// `CONFIG_SECURITYFS` at its usual place; the list with SHA-1 template hashes, which every kernel
 /// has.
 pub const DEFAULT_PATH: &str = "/sys/kernel/security/ima/binary_runtime_measurements";
+
+/// What this machine's kernel writes there, unless it is a big-endian one booted with
+/// `ima_canonical_fmt`.
+pub const NATIVE_FORMAT: ListFormat = ListFormat {
+    endian: if cfg!(target_endian = "big") {
+        Endian::Big
+    } else {
+        Endian::Little
+    },
+    template_hash: HashAlg::Sha1,
+};
 
 /// The kernel's own count of the list's records, in decimal, beside the list.
 const COUNT: &str = "runtime_measurements_count";

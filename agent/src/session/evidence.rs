@@ -148,7 +148,7 @@ impl Session {
             pcrs,
             from: None,
             entries: None,
-            more: None,
+            records: None,
         };
         let mut payload = [0; MAX_MESSAGE];
         let bare = cbor::encode(&beat, &mut payload)?;
@@ -158,7 +158,9 @@ impl Session {
             beat.from = Some(self.progress.wanted);
             beat.entries = Some(entries);
         }
-        beat.more = more.then_some(true);
+        if more {
+            beat.records = Some(device.log.count()?);
+        }
         self.progress.sent = self.progress.wanted + entries.len();
         self.progress.behind = more;
         let len = cbor::encode(&beat, &mut payload)?;
@@ -264,6 +266,10 @@ impl Session {
     }
 
     fn reply(&mut self, now: Instant, reply: &Reply<'_>, device: &mut Device<'_>) {
+        let says = |reason: Reason| {
+            let tokens = reply.reasons.as_ref();
+            tokens.is_some_and(|list| list.tokens().any(|token| token == reason.token()))
+        };
         let progress = &mut self.progress;
         let advanced = reply.next_record > progress.wanted;
         progress.wanted = reply.next_record;
@@ -274,20 +280,20 @@ impl Session {
         if let Some(seconds) = reply.interval {
             progress.interval = Duration::from_secs(u64::from(seconds));
         }
+        // Until an operator admits us, nothing is stored of us: there is no log to catch up with.
+        if says(Reason::AdmissionPending) {
+            progress.behind = false;
+        }
         let wants = reply.wants.unwrap_or_default();
         progress.pcr_values = wants.contains(Wants::PCR_VALUES);
         if advanced || self.step == Step::Open {
             self.immediate = 0;
         }
-        let asked_for = |reason: Reason| {
-            let tokens = reply.reasons.as_ref();
-            tokens.is_some_and(|list| list.tokens().any(|token| token == reason.token()))
-        };
         if wants.contains(Wants::HELLO) {
             self.go_on(now, Step::Hello { keys: true }, device);
         } else if self.progress.behind {
             self.go_on(now, Step::Log, device);
-        } else if asked_for(Reason::NonceExpired) || self.progress.pcr_values {
+        } else if says(Reason::NonceExpired) || self.progress.pcr_values {
             self.go_on(now, Step::Beat, device);
         } else {
             self.backoff.reset();

@@ -2,6 +2,8 @@
 
 use core::fmt;
 
+use mote_schemas::tpm::HashAlg;
+
 /// Why a [`Tpm`](super::Tpm) operation failed. `Display` is meant for the person who must fix it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -201,12 +203,9 @@ struct BankName(u16);
 
 impl fmt::Display for BankName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            0x0004 => f.write_str("sha1"),
-            0x000B => f.write_str("sha256"),
-            0x000C => f.write_str("sha384"),
-            0x000D => f.write_str("sha512"),
-            other => write!(f, "{other:#06x}"),
+        match HashAlg::from_u16(self.0) {
+            Some(alg) => alg.fmt(f),
+            None => write!(f, "{:#06x}", self.0),
         }
     }
 }

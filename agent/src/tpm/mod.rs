@@ -111,6 +111,18 @@ impl core::fmt::Debug for Secret {
     }
 }
 
+/// Connects to the TPM, by the implementation that this build has.
+#[cfg_attr(not(feature = "esapi"), expect(unused_variables))]
+pub fn open(options: &TpmOptions) -> Result<Box<dyn Tpm>, TpmError> {
+    #[cfg(feature = "esapi")]
+    return Ok(Box::new(EsapiTpm::new(options.clone())?));
+    #[cfg(not(feature = "esapi"))]
+    return Err(TpmError::Unsupported {
+        what: "driver in this build",
+        instead: "the feature esapi when building",
+    });
+}
+
 /// A TPM 2.0. Every call blocks until the chip has answered: some 10 ms for a quote, up to tens of
 /// seconds for [`Tpm::identity`] on a chip that must search RSA primes.
 ///

@@ -2,6 +2,8 @@
 // Each test binary compiles its own copy and uses part of it.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
+pub mod interposer;
+
 use std::ffi::OsStr;
 use std::fs;
 use std::net::{TcpListener, TcpStream};
@@ -142,12 +144,6 @@ impl Drop for Swtpm {
     fn drop(&mut self) {
         self.power_off();
     }
-}
-
-/// Runs one of tpm2-tools that needs no TPM.
-pub fn offline_tool<A: AsRef<OsStr>>(name: &str, args: &[A]) -> Vec<u8> {
-    // Not every such tool knows `-T none`; none may go looking for a TPM of ours.
-    run(Command::new(name).args(args).env("TPM2TOOLS_TCTI", "none"))
 }
 
 /// Runs a command that must succeed; returns its output.

@@ -11,14 +11,9 @@ use core::time::Duration;
 use heapless::Deque;
 use heapless::index_map::FnvIndexMap;
 
+use super::exchange::Parameters;
 use super::message::Type;
 use crate::time::Instant;
-
-/// How long a confirmable message's ID means that message (RFC 7252, 4.8.2, `EXCHANGE_LIFETIME`).
-pub const EXCHANGE_LIFETIME: Duration = Duration::from_secs(247);
-
-/// The same for a non-confirmable message (RFC 7252, 4.8.2, `NON_LIFETIME`).
-pub const NON_LIFETIME: Duration = Duration::from_secs(145);
 
 /// What is known of a message that has just arrived.
 #[derive(Debug, PartialEq, Eq)]
@@ -47,18 +42,17 @@ pub struct Dedup<P, R, const N: usize> {
     /// Keys in order of arrival, with the generation of the entry that was inserted then.
     arrivals: Deque<((P, u16), u32), N>,
     generation: u32,
-}
-
-impl<P: Clone + Eq + Hash, R, const N: usize> Default for Dedup<P, R, N> {
-    fn default() -> Self {
-        Self::new()
-    }
+    exchange_lifetime: Duration,
+    non_lifetime: Duration,
 }
 
 impl<P: Clone + Eq + Hash, R, const N: usize> Dedup<P, R, N> {
-    /// An empty table.
-    pub const fn new() -> Self {
+    /// An empty table. Messages are remembered as long as the slowest client's parameters ask for:
+    /// 247 s, or 145 s if non-confirmable, with the defaults.
+    pub fn new(slowest: &Parameters) -> Self {
         Dedup {
+            exchange_lifetime: slowest.exchange_lifetime(),
+            non_lifetime: slowest.non_lifetime(),
             entries: FnvIndexMap::new(),
             arrivals: Deque::new(),
             generation: 0,
@@ -97,8 +91,8 @@ impl<P: Clone + Eq + Hash, R, const N: usize> Dedup<P, R, N> {
             self.drop_oldest();
         }
         let lifetime = match kind {
-            Type::NonConfirmable => NON_LIFETIME,
-            _ => EXCHANGE_LIFETIME,
+            Type::NonConfirmable => self.non_lifetime,
+            _ => self.exchange_lifetime,
         };
         self.generation = self.generation.wrapping_add(1);
         let entry = Entry {

@@ -11,12 +11,16 @@ use core::time::Duration;
 
 use heapless::{Deque, Vec};
 
-use super::message::{Message, Type, empty, reject};
+use super::message::{Message, Type};
+use super::writer::{empty, reject};
 use crate::time::Instant;
 
 /// Confirmable responses whose acknowledgement we repeat when they arrive again. With one request
 /// at a time a duplicate is of the last response or, after long delay, of the few before it.
 const REMEMBERED_RESPONSES: usize = 4;
+
+/// Longest time a datagram is thought to be under way (RFC 7252, 4.8.2).
+const MAX_LATENCY: Duration = Duration::from_secs(100);
 
 /// Transmission parameters (RFC 7252, 4.8). A slow link wants a longer `ack_timeout`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +56,24 @@ impl Parameters {
             .saturating_mul(2_u32.saturating_pow(u32::from(self.max_retransmit) + 1) - 1)
     }
 
+    /// How long the server must remember a message of such a client: `EXCHANGE_LIFETIME` of
+    /// RFC 7252, 4.8.2, with its `MAX_LATENCY` (100 s) and the initial `PROCESSING_DELAY`.
+    pub fn exchange_lifetime(&self) -> Duration {
+        self.max_transmit_span()
+            .saturating_add(2 * MAX_LATENCY)
+            .saturating_add(self.ack_timeout)
+    }
+
+    /// The same for non-confirmable messages: `NON_LIFETIME`.
+    pub fn non_lifetime(&self) -> Duration {
+        self.max_transmit_span().saturating_add(MAX_LATENCY)
+    }
+
+    fn max_transmit_span(&self) -> Duration {
+        self.longest_ack_timeout()
+            .saturating_mul(2_u32.saturating_pow(u32::from(self.max_retransmit)) - 1)
+    }
+
     fn longest_ack_timeout(&self) -> Duration {
         self.ack_timeout
             .saturating_mul(u32::from(self.ack_random_percent.max(100)))
@@ -62,7 +84,9 @@ impl Parameters {
     fn initial_timeout(&self, random: u32) -> Duration {
         let spread = self.longest_ack_timeout().saturating_sub(self.ack_timeout);
         let share = spread.as_millis().saturating_mul(u128::from(random)) >> 32;
-        self.ack_timeout + Duration::from_millis(u64::try_from(share).unwrap_or(u64::MAX))
+        self.ack_timeout.saturating_add(Duration::from_millis(
+            u64::try_from(share).unwrap_or(u64::MAX),
+        ))
     }
 }
 

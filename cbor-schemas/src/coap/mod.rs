@@ -2,7 +2,8 @@
 //!
 //! | module | what | RFC 7252 |
 //! |---|---|---|
-//! | [`message`] | checked view of a datagram, and a writer | 3 |
+//! | [`message`] | checked view of a datagram | 3 |
+//! | [`writer`] | writing one | 3 |
 //! | [`options`] | what each option we understand may look like | 5.4, 5.10 |
 //! | [`exchange`] | client: one confirmable request at a time | 4.2, 4.7, 5.2, 5.3 |
 //! | [`dedup`] | server: process each message once, repeat the same reply | 4.5 |
@@ -35,11 +36,11 @@ pub mod dedup;
 pub mod exchange;
 pub mod message;
 pub mod options;
+pub mod writer;
 
 pub use coap_numbers::option;
 pub use dedup::{Dedup, Seen};
 pub use exchange::{Exchange, Output, Parameters, Received, StartError};
-pub use message::{
-    Body, Code, Message, OptionValue, Options, ParseError, Type, WriteError, Writer, empty, reject,
-};
+pub use message::{Body, Code, Message, OptionValue, Options, ParseError, Type};
 pub use options::OptionSpec;
+pub use writer::{WriteError, Writer, empty, reject};

@@ -88,9 +88,10 @@ pub struct Beat<'a> {
     /// New records.
     #[b(4)]
     pub entries: Option<Entries<'a>>,
-    /// The list goes on after these entries: log requests follow.
+    /// Records in the list, counted after the quote, when these entries are not the last of them:
+    /// log requests follow.
     #[n(5)]
-    pub more: Option<bool>,
+    pub records: Option<u64>,
 }
 
 /// 1 to [`MAX_PCR_BANKS`] banks, in the order of the quote's selection.

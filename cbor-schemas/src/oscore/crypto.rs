@@ -1,5 +1,7 @@
 //! Key derivation, nonce, additional data, and the AEAD itself, for the one pair of algorithms
 //! that RFC 8613, 3.2 makes mandatory: AES-CCM-16-64-128 and HKDF-SHA-256.
+//!
+//! The expanded AES key is wiped after each use; what `hkdf` leaves on the stack is not.
 
 use aes::Aes128;
 use ccm::aead::AeadInOut;
@@ -140,7 +142,7 @@ pub(super) enum OpenError {
     DecryptionFailed,
 }
 
-/// Decrypts into `out`. Nothing of a forged plaintext stays there.
+/// Decrypts into `out`. Nothing of a forged plaintext stays there: `ccm` wipes it.
 pub(super) fn open<'o>(
     key: &[u8; KEY],
     nonce: &[u8; NONCE],
@@ -153,15 +155,8 @@ pub(super) fn open<'o>(
         .ok_or(OpenError::DecryptionFailed)?;
     let out = out.get_mut(..text.len()).ok_or(OpenError::BufferTooSmall)?;
     out.copy_from_slice(text);
-    let opened = Aead::new(key.into()).decrypt_inout_detached(
-        nonce.into(),
-        aad.bytes(),
-        (&mut *out).into(),
-        tag.into(),
-    );
-    if opened.is_err() {
-        out.fill(0);
-        return Err(OpenError::DecryptionFailed);
-    }
+    Aead::new(key.into())
+        .decrypt_inout_detached(nonce.into(), aad.bytes(), (&mut *out).into(), tag.into())
+        .map_err(|_| OpenError::DecryptionFailed)?;
     Ok(out)
 }

@@ -7,8 +7,8 @@
 
 use std::collections::HashMap;
 
-use log::debug;
-use mote_schemas::coap::{Body, Code, Message, option};
+use log::{debug, info};
+use mote_schemas::coap::{Code, Message, option};
 use mote_schemas::limits::MAX_MESSAGE;
 use mote_schemas::oscore::{
     Context, OpenedRequest, ReceivedRequest, ReplayWindow, UnprotectRequestError, Unprotected,
@@ -16,9 +16,10 @@ use mote_schemas::oscore::{
 use mote_schemas::reason::Reason;
 use mote_schemas::transcript::Transcript;
 
+use super::hello::Pending;
 use super::outcome::{Outcome, Refusal};
 use super::{Engine, Internal, Now, random, response};
-use crate::store::{Change, DeviceId, Durability, Kid, Secret, SessionRecord};
+use crate::store::{Change, DeviceId, Durability, Kid, SessionRecord};
 
 /// Sequence numbers reserved by one write.
 pub(super) const RESERVE: u64 = 1024;
@@ -63,34 +64,26 @@ impl Channels {
 }
 
 impl Channel {
-    /// A session that the peer has just opened.
-    pub(super) fn new(kid: &Kid, record: SessionRecord, context: Context) -> Self {
-        debug_assert_eq!(context.recipient_id(), kid.as_bytes());
-        Channel {
-            context,
-            record,
-            challenge: [0; CHALLENGE],
-        }
-    }
-
-    /// Keys of a session: the verifier's Sender ID is empty, the agent's is its kid.
-    pub(super) fn derive(kid: &Kid, master_secret: &[u8]) -> Result<Context, Internal> {
-        Context::derive(master_secret, &[], None, &[], kid.as_bytes())
-            .map_err(|_| Internal::Other("an OSCORE context cannot be derived"))
-    }
-
-    /// A session from the store, whose past is unknown.
-    fn restore(kid: &Kid, record: SessionRecord) -> Result<Self, Internal> {
-        let mut context = Self::derive(kid, &record.master_secret.0)?;
-        context
-            .set_sender_sequence(record.sender_sequence_reserved)
-            .map_err(|_| Internal::Other("a stored sequence number is used up"))?;
-        context.set_replay_window(ReplayWindow::lost());
+    /// A session with new keys: the verifier's Sender ID is empty, the agent's is its kid.
+    pub(super) fn new(kid: &Kid, record: SessionRecord) -> Result<Self, Internal> {
+        let context = Context::derive(&record.master_secret.0, &[], None, &[], kid.as_bytes())
+            .map_err(|_| Internal::Other("an OSCORE context cannot be derived"))?;
         Ok(Channel {
             context,
             record,
             challenge: random()?,
         })
+    }
+
+    /// A session from the store, whose past is unknown.
+    fn restore(kid: &Kid, record: SessionRecord) -> Result<Self, Internal> {
+        let mut channel = Self::new(kid, record)?;
+        channel
+            .context
+            .set_sender_sequence(channel.record.sender_sequence_reserved)
+            .map_err(|_| Internal::Other("a stored sequence number is used up"))?;
+        channel.context.set_replay_window(ReplayWindow::lost());
+        Ok(channel)
     }
 
     pub(super) fn transcript(&self) -> Transcript {
@@ -128,6 +121,25 @@ impl Channel {
         out.truncate(len);
         Ok(Outcome::Protected(out))
     }
+
+    fn refuse(
+        &mut self,
+        outer: &Message<'_>,
+        received: &ReceivedRequest,
+        refusal: &Refusal,
+    ) -> Result<Outcome, Internal> {
+        info!(
+            "device {}: refused: {}: {}",
+            self.record.device,
+            refusal.reason.token(),
+            refusal.detail
+        );
+        let code = match refusal.reason {
+            Reason::MessageMalformed => Code::BAD_REQUEST,
+            _ => Code::FORBIDDEN,
+        };
+        self.seal(outer, received, code, &[], &refusal.encode(true))
+    }
 }
 
 impl Engine {
@@ -142,8 +154,8 @@ impl Engine {
         let Some(kid) = Kid::new(kid) else {
             return Ok(unknown());
         };
-        if self.hellos.get(&kid, now.monotonic).is_some() {
-            return self.first(now, outer, &kid);
+        if let Some(pending) = self.hellos.take(&kid, now.monotonic) {
+            return self.first(now, outer, &kid, pending);
         }
         let Some(mut channel) = self.channel(&kid)? else {
             return Ok(unknown());
@@ -185,14 +197,25 @@ impl Engine {
                         debug!("session {kid}: asking for Echo after a restart");
                         self.reserve(kid, channel)?;
                         let echo = [(option::ECHO, challenge.to_vec())];
-                        return channel.seal(outer, request.request(), Code::UNAUTHORIZED, &echo, &[]);
+                        return channel.seal(
+                            outer,
+                            request.request(),
+                            Code::UNAUTHORIZED,
+                            &echo,
+                            &[],
+                        );
                     }
                 }
             }
             Err(error) => return Ok(refused(error)),
         };
         let OpenedRequest { request, body } = opened;
-        self.dispatch(now, outer, kid, channel, &request, &body)
+        let answer = self.evidence(now, kid, channel, &body)?;
+        self.reserve(kid, channel)?;
+        match answer {
+            Ok(reply) => channel.seal(outer, &request, Code::CHANGED, &[], &reply),
+            Err(refusal) => channel.refuse(outer, &request, &refusal),
+        }
     }
 
     /// Stores a larger reservation, if one is due.
@@ -204,29 +227,38 @@ impl Engine {
         Ok(())
     }
 
-    /// The first message under a challenge's keys: whoever made it holds the EK and the AK.
-    fn first(&mut self, now: Now, outer: &Message<'_>, kid: &Kid) -> Result<Outcome, Internal> {
-        let Some(pending) = self.hellos.get(kid, now.monotonic) else {
-            return Ok(unknown());
-        };
-        let record = SessionRecord {
-            device: pending.device,
-            master_secret: Secret(pending.master_secret.to_vec()),
-            transcript_hash: *pending.transcript.as_bytes(),
-            sender_sequence_reserved: 0,
-            nonces: Vec::new(),
-            created: now.unix,
-        };
-        let context = Channel::derive(kid, &record.master_secret.0)?;
-        let mut channel = Channel::new(kid, record, context);
+    /// A message under a challenge's keys: whoever made it holds the EK and the AK. Unless it opens
+    /// the session, the challenge goes on waiting.
+    fn first(
+        &mut self,
+        now: Now,
+        outer: &Message<'_>,
+        kid: &Kid,
+        mut pending: Pending,
+    ) -> Result<Outcome, Internal> {
         let mut plain = [0; MAX_MESSAGE];
-        let (request, body) = match channel.context.unprotect_request(outer, &mut plain) {
-            Ok(Unprotected::Fresh(OpenedRequest { request, body })) => (request, body),
+        let outcome = match pending.channel.context.unprotect_request(outer, &mut plain) {
+            Ok(Unprotected::Fresh(OpenedRequest { request, body })) => {
+                match self.open(now, kid, &mut pending, &body)? {
+                    Ok(reply) => {
+                        let sealed =
+                            pending
+                                .channel
+                                .seal(outer, &request, Code::CHANGED, &[], &reply);
+                        self.channels.insert(*kid, pending.channel);
+                        return sealed;
+                    }
+                    // So many refusals that the reserved numbers are used up: say hello again.
+                    Err(_) if pending.channel.reserve() => return Ok(unknown()),
+                    Err(refusal) => pending.channel.refuse(outer, &request, &refusal),
+                }
+            }
             // A context that was just derived has its window.
-            Ok(Unprotected::Unsynchronised(_)) => return Err(Internal::Other("window lost")),
-            Err(error) => return Ok(refused(error)),
+            Ok(Unprotected::Unsynchronised(_)) => Err(Internal::Other("replay window lost")),
+            Err(error) => Ok(refused(error)),
         };
-        self.open(now, outer, kid, channel, &request, &body)
+        self.hellos.insert(*kid, pending);
+        outcome
     }
 }
 
@@ -243,9 +275,4 @@ fn refused(error: UnprotectRequestError) -> Outcome {
     };
     let refusal = Refusal::new(reason, error.diagnostic());
     Outcome::refused(error.code(), refusal).option(option::MAX_AGE, &[])
-}
-
-/// Reads a request's path: which of the three protected resources it is for.
-pub(super) fn is_post_to(body: &Body<'_>, path: &str) -> bool {
-    body.code() == Code::POST && body.path_is(&[path])
 }

@@ -24,12 +24,13 @@ use mote_schemas::transcript::{HelloDigest, Transcript};
 use rustls_pki_types::UnixTime;
 use zeroize::Zeroizing;
 
+use super::channel::{Channel, RESERVE};
 use super::outcome::{Outcome, Refusal};
 use super::{Engine, Internal, Now, random};
 use crate::admission::Admission as Decision;
 use crate::credential::EndorsementKey;
 use crate::signature::VerifyingKey;
-use crate::store::{DeviceId, Kid};
+use crate::store::{DeviceId, Kid, Secret, SessionRecord};
 
 /// Options that a hello may carry.
 pub(super) const OPTIONS: &[OptionSpec] = &[
@@ -48,14 +49,10 @@ const CHALLENGE_LIFETIME: Duration = Duration::from_secs(180);
 /// Bytes of a kid: 2^24 sessions; collisions are looked for.
 const KID: usize = 3;
 
-/// A challenge that has not been answered.
+/// A challenge that has not been answered, with the session that its answer will open.
 pub(super) struct Pending {
-    pub(super) device: DeviceId,
-    pub(super) ek_public: Vec<u8>,
-    pub(super) ak_public: Vec<u8>,
-    pub(super) ek_certificate: Option<Vec<u8>>,
-    pub(super) transcript: Transcript,
-    pub(super) master_secret: Zeroizing<[u8; 16]>,
+    pub(super) keys: Keys,
+    pub(super) channel: Channel,
     /// The nonce of open's quote.
     pub(super) nonce: [u8; 16],
     expires: Instant,
@@ -77,22 +74,21 @@ impl Hellos {
         }
     }
 
-    pub(super) fn get(&self, kid: &Kid, now: Instant) -> Option<&Pending> {
-        self.pending.get(kid).filter(|p| now < p.expires)
-    }
-
-    pub(super) fn remove(&mut self, kid: &Kid) -> Option<Pending> {
+    /// Takes a challenge out of the table, unless it has expired.
+    pub(super) fn take(&mut self, kid: &Kid, now: Instant) -> Option<Pending> {
+        let pending = self.pending.remove(kid)?;
         self.order.retain(|k| k != kid);
-        self.pending.remove(kid)
+        (now < pending.expires).then_some(pending)
     }
 
     pub(super) fn forget(&mut self, device: &DeviceId) {
-        self.pending.retain(|_, p| p.device != *device);
+        self.pending
+            .retain(|_, pending| pending.channel.record.device != *device);
         let pending = &self.pending;
         self.order.retain(|kid| pending.contains_key(kid));
     }
 
-    fn insert(&mut self, kid: Kid, pending: Pending) {
+    pub(super) fn insert(&mut self, kid: Kid, pending: Pending) {
         while self.order.len() >= self.max {
             if let Some(oldest) = self.order.pop_front() {
                 self.pending.remove(&oldest);
@@ -103,11 +99,11 @@ impl Hellos {
     }
 }
 
-/// The keys of a device that said hello, and what they can be used for.
-struct Keys {
-    ek_public: Vec<u8>,
-    ak_public: Vec<u8>,
-    ek_certificate: Option<Vec<u8>>,
+/// The keys that a hello claims, or that its device is enrolled with.
+pub(super) struct Keys {
+    pub(super) ek_public: Vec<u8>,
+    pub(super) ak_public: Vec<u8>,
+    pub(super) ek_certificate: Option<Vec<u8>>,
 }
 
 impl Engine {
@@ -118,7 +114,10 @@ impl Engine {
         body: &Body<'_>,
     ) -> Result<Outcome, Internal> {
         let refuse = |code, reason, detail: &dyn ToString| {
-            Ok(Outcome::refused(code, Refusal::new(reason, detail.to_string())))
+            Ok(Outcome::refused(
+                code,
+                Refusal::new(reason, detail.to_string()),
+            ))
         };
         let hello: Hello<'_> = match cbor::decode(body.payload()) {
             Ok(hello) => hello,
@@ -130,7 +129,7 @@ impl Engine {
             let detail = format!("this verifier speaks version {VERSION}");
             return refuse(Code::BAD_REQUEST, Reason::VersionUnsupported, &detail);
         }
-        let device = DeviceId(hello.device.0);
+        let device = hello.device;
         let known = self.store.device(&device)?;
 
         // Before any public-key work, and before anything longer than the request: does the peer
@@ -161,7 +160,11 @@ impl Engine {
                 }
             }
             (None, None) => {
-                return refuse(Code::NOT_FOUND, Reason::DeviceUnknown, &"say hello with keys");
+                return refuse(
+                    Code::NOT_FOUND,
+                    Reason::DeviceUnknown,
+                    &"say hello with keys",
+                );
             }
             (None, Some(keys)) => Keys {
                 ek_public: keys.ek_public.get().to_vec(),
@@ -174,7 +177,11 @@ impl Engine {
                 .payload(reply)
                 .to_verified_address()),
             Err(refusal) => {
-                info!("device {device} at {peer} refused: {}: {}", refusal.reason.token(), refusal.detail);
+                info!(
+                    "device {device} at {peer} refused: {}: {}",
+                    refusal.reason.token(),
+                    refusal.detail
+                );
                 Ok(Outcome::refused(Code::FORBIDDEN, refusal).to_verified_address())
             }
         }
@@ -193,7 +200,10 @@ impl Engine {
             Err(refusal) => return Ok(Err(refusal)),
         };
         let unix = UnixTime::since_unix_epoch(Duration::from_millis(now.unix));
-        if let Decision::Refused(error) = self.rules.decide(&ek.1, keys.ek_certificate.as_deref(), unix) {
+        if let Decision::Refused(error) =
+            self.rules
+                .decide(&ek.1, keys.ek_certificate.as_deref(), unix)
+        {
             return Ok(Err(Refusal::new(error.reason(), error)));
         }
         let secret = Zeroizing::new(random::<32>()?);
@@ -206,10 +216,11 @@ impl Engine {
         let challenge = Challenge {
             version: VERSION,
             random: nonce,
-            credential_blob: Bytes::new(&credential.blob).ok_or(Internal::Other("credential blob"))?,
+            credential_blob: Bytes::new(&credential.blob)
+                .ok_or(Internal::Other("credential blob"))?,
             encrypted_secret: Bytes::new(&credential.encrypted_secret)
                 .ok_or(Internal::Other("encrypted secret"))?,
-            kid: mote_schemas::message::Kid::new(kid.as_bytes()).ok_or(Internal::Other("kid"))?,
+            kid,
         };
         let mut payload = [0; MAX_MESSAGE];
         let len = cbor::encode(&challenge, &mut payload)
@@ -218,19 +229,22 @@ impl Engine {
         let digest = HelloDigest::of(hello);
         let transcript = Transcript::new(digest, payload);
         let reply = self.sign(digest.as_bytes(), payload)?;
-        self.hellos.insert(
-            kid,
-            Pending {
-                device,
-                ek_public: keys.ek_public,
-                ak_public: keys.ak_public,
-                ek_certificate: keys.ek_certificate,
-                master_secret: transcript.master_secret(&*secret),
-                transcript,
-                nonce,
-                expires: now.monotonic + CHALLENGE_LIFETIME,
-            },
-        );
+        let record = SessionRecord {
+            device,
+            master_secret: Secret(transcript.master_secret(&*secret).to_vec()),
+            transcript_hash: *transcript.as_bytes(),
+            // Nobody else can use these keys before the session is stored.
+            sender_sequence_reserved: RESERVE,
+            nonces: Vec::new(),
+            created: now.unix,
+        };
+        let pending = Pending {
+            keys,
+            channel: Channel::new(&kid, record)?,
+            nonce,
+            expires: now.monotonic + CHALLENGE_LIFETIME,
+        };
+        self.hellos.insert(kid, pending);
         Ok(Ok(reply))
     }
 
@@ -272,7 +286,7 @@ fn check_keys<'k>(device: &DeviceId, keys: &'k Keys) -> Result<Checked<'k>, Refu
         .map_err(|error| Refusal::new(Reason::EkUnsuitable, error))?;
     let ak = Public::parse(&keys.ak_public)
         .map_err(|error| Refusal::new(Reason::AkUnsuitable, error))?;
-    if mote_schemas::message::DeviceId::of_ek(&keys.ek_public).0 != device.0 {
+    if DeviceId::of_ek(&keys.ek_public) != *device {
         return Err(Refusal::new(
             Reason::DeviceIdMismatch,
             "the device id is not that of the EK",

@@ -19,6 +19,7 @@
 //! nonce: every reply has a Partial IV of its own, from a counter that the store holds ahead. It
 //! never changes stored state for a message that it refuses.
 
+mod attest;
 mod channel;
 mod echo;
 mod evidence;
@@ -30,7 +31,7 @@ use std::sync::Arc;
 
 use aws_lc_rs::rand;
 use log::{debug, error};
-use mote_schemas::coap::{self, Code, Dedup, Message, Seen, Type, Writer, option};
+use mote_schemas::coap::{self, Code, Dedup, Message, Parameters, Seen, Type, Writer, option};
 use mote_schemas::limits::MAX_MESSAGE;
 use mote_schemas::message::path;
 use mote_schemas::oscore::OscoreOption;
@@ -139,7 +140,7 @@ impl Engine {
             rules,
             references,
             echo: EchoKey::new(&secret),
-            dedup: Box::default(),
+            dedup: Box::new(Dedup::new(&Parameters::default())),
             hellos: Hellos::new(settings.max_challenges),
             channels: Channels::default(),
             settings,
@@ -154,12 +155,10 @@ impl Engine {
             // Malformed, a ping, or a response to nothing (RFC 7252, 4.2 and 4.3).
             _ => return coap::reject(datagram).map(Vec::from),
         };
-        match self.dedup.check(
-            now.monotonic,
-            &peer,
-            message.message_id(),
-            message.kind(),
-        ) {
+        match self
+            .dedup
+            .check(now.monotonic, &peer, message.message_id(), message.kind())
+        {
             Seen::New => {}
             Seen::Pending => return None,
             Seen::Replied(reply) => return reply.clone(),
@@ -172,9 +171,7 @@ impl Engine {
             }
         };
         // A reply that was pushed out of the table meanwhile: a copy will be processed again.
-        let _ = self
-            .dedup
-            .reply(&peer, message.message_id(), reply.clone());
+        let _ = self.dedup.reply(&peer, message.message_id(), reply.clone());
         reply
     }
 
@@ -218,7 +215,10 @@ impl Engine {
             }
             return self.hello(now, peer, &body);
         }
-        if [path::OPEN, path::LOG, path::BEAT].iter().any(|p| body.path_is(&[p])) {
+        if [path::OPEN, path::LOG, path::BEAT]
+            .iter()
+            .any(|p| body.path_is(&[p]))
+        {
             // RFC 8613, 8.2: it must be protected.
             return Ok(Outcome::refused(
                 Code::UNAUTHORIZED,

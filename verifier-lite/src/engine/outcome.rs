@@ -27,8 +27,7 @@ impl Refusal {
     pub(super) fn encode(&self, with_detail: bool) -> Vec<u8> {
         let error = ErrorReply {
             reason: Text::truncated(self.reason.token()),
-            detail: (with_detail && !self.detail.is_empty())
-                .then(|| Text::truncated(&self.detail)),
+            detail: (with_detail && !self.detail.is_empty()).then(|| Text::truncated(&self.detail)),
         };
         let mut payload = vec![0; 256];
         // 40 + 160 bytes and their heads.
@@ -52,8 +51,6 @@ pub(super) enum Outcome {
     },
     /// A complete protected message for whoever holds the session's keys.
     Protected(Vec<u8>),
-    /// Nothing.
-    Silence,
 }
 
 impl Outcome {
@@ -103,7 +100,6 @@ impl Outcome {
     pub(super) fn encode(self, request: &Message<'_>, received: usize) -> Option<Vec<u8>> {
         let (code, options, payload, refusal, verified) = match self {
             Outcome::Protected(datagram) => return Some(datagram),
-            Outcome::Silence => return None,
             Outcome::Clear {
                 code,
                 options,

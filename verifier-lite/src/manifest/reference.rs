@@ -113,7 +113,8 @@ impl ReferenceValues {
             for file in manifest.files() {
                 let path = u32::try_from(paths.len()).map_err(full)?;
                 let length = u16::try_from(file.path.len()).map_err(full)?;
-                paths.extend_from_slice(&file.path);
+                // As it will stand in a log: no spaces (`ima_write_template_field_data`).
+                paths.extend(file.path.iter().map(|&b| if b == b' ' { b'_' } else { b }));
                 entries.extend(file.digests.iter().map(|&digest| Entry {
                     path,
                     length,
@@ -152,13 +153,18 @@ impl ReferenceValues {
         if let Some(entry) = listed.get(at).filter(|e| e.digest == *digest) {
             return Match::Known(self.reference(entry));
         }
-        if let Some(glob) = self.exclusion.matches(path) {
+        if let Some(glob) = self.excluded_by(path) {
             return Match::Excluded(glob);
         }
         if listed.is_empty() {
             return Match::Unknown(self.with_digest(digest).collect());
         }
         Match::Modified(listed.iter().map(|e| self.reference(e)).collect())
+    }
+
+    /// The glob that says that this path is not to be judged, if one does.
+    pub fn excluded_by(&self, path: &[u8]) -> Option<&str> {
+        self.exclusion.matches(path)
     }
 
     /// Everything listed under this path.

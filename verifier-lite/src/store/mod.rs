@@ -21,8 +21,8 @@ pub use self::redb::RedbStore;
 pub use ids::RecordId;
 pub use mote_schemas::message::{DeviceId, Kid, Tier};
 pub use records::{
-    Admission, BootState, Deviation, DeviceRecord, Expected, NonceRecord, OutstandingQuote,
-    PcrBank, PcrValue, Record, Secret, SessionRecord, VerdictRecord,
+    Admission, BootState, Content, Deviation, DeviceRecord, Expected, NonceRecord,
+    OutstandingQuote, PcrBank, PcrValue, Record, Secret, SessionRecord, VerdictRecord,
 };
 
 /// Deviations kept of one device. Far more than anyone reads; a device bound to the wrong manifest

@@ -109,6 +109,21 @@ pub struct BootState {
     /// A quote that covers records which have not all arrived.
     #[n(10)]
     pub outstanding: Option<OutstandingQuote>,
+    /// What the certified records come down to.
+    #[n(11)]
+    pub content: Content,
+}
+
+/// The appraisal of all certified records of a boot: it only gets worse until the next one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Content {
+    /// [`Tier::None`] before the first.
+    #[n(0)]
+    pub tier: Tier,
+    /// Tokens of the reason registry, in the order of their first record.
+    #[n(1)]
+    pub reasons: Vec<String>,
 }
 
 /// A quote that was verified when it came and is verified again whenever it is used.

@@ -44,6 +44,10 @@ fn device() -> DeviceRecord {
                 claims: vec![],
                 records: 70,
             }),
+            content: Content {
+                tier: Tier::Warning,
+                reasons: vec!["clock-unsafe".into()],
+            },
         }),
         last_seen: Some(4_000),
         session: Kid::new(b"kid"),

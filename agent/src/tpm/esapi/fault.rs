@@ -4,6 +4,7 @@
 use std::error::Error as _;
 use std::io::ErrorKind;
 use std::net::TcpStream;
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
 use nix::unistd::{AccessFlags, access};
@@ -139,11 +140,15 @@ fn diagnose_device(path: &Path) -> Option<TpmError> {
         Err(Errno::EACCES | Errno::EPERM) => return Some(TpmError::NoPermission { path: node }),
         _ => {}
     }
-    match std::fs::File::open(path).map_err(|error| error.kind()) {
+    let is_device = |file: std::fs::File| Ok(file.metadata()?.file_type().is_char_device());
+    match std::fs::File::open(path)
+        .and_then(is_device)
+        .map_err(|error| error.kind())
+    {
         Err(ErrorKind::ResourceBusy) => Some(TpmError::InUse { path: node }),
-        // The node is there without a driver behind it (ENODEV, ENXIO).
-        Err(_) => Some(TpmError::NoDevice { path: node }),
-        Ok(_) => None,
+        // Not a device, or one without a driver behind it (ENODEV, ENXIO).
+        Err(_) | Ok(false) => Some(TpmError::NoDevice { path: node }),
+        Ok(true) => None,
     }
 }
 

@@ -6,32 +6,29 @@
 
 mod fault;
 mod guard;
+mod keys;
 mod nv;
 mod pcr;
 mod template;
 
 use heapless::Vec;
-use tss_esapi::attributes::SessionAttributesBuilder;
+use tss_esapi::constants::CapabilityType;
 use tss_esapi::constants::response_code::Tss2ResponseCodeKind as Kind;
-use tss_esapi::constants::{CapabilityType, SessionType};
-use tss_esapi::handles::{AuthHandle, KeyHandle, ObjectHandle, SessionHandle, TpmHandle};
-use tss_esapi::interface_types::algorithm::HashingAlgorithm;
-use tss_esapi::interface_types::resource_handles::Hierarchy;
-use tss_esapi::interface_types::session_handles::{AuthSession, PolicySession};
-use tss_esapi::structures::{
-    CapabilityData, CreatePrimaryKeyResult, Data, Digest, EncryptedSecret, IdObject, Nonce, Public,
-    SignatureScheme, SymmetricDefinition,
-};
+use tss_esapi::handles::{KeyHandle, TpmHandle};
+use tss_esapi::interface_types::session_handles::AuthSession;
+use tss_esapi::structures::{CapabilityData, Data, EncryptedSecret, IdObject, SignatureScheme};
 use tss_esapi::tcti_ldr::DeviceConfig;
 use tss_esapi::traits::Marshall;
 use tss_esapi::{Context, TctiNameConf};
 
 use self::fault::{Connection, Fault, during, tpm_kind};
-use self::guard::Flush;
+use self::keys::{
+    bounded, choose_attestation_key, choose_endorsement_key, create_primary, load_endorsement_key,
+    public_bytes, start_endorsement_session,
+};
 use self::template::Algorithm;
 use super::{
-    HeldHandles, Identity, KeyKind, PcrSelection, Quote, Secret, Tpm, TpmAddress, TpmError,
-    TpmOptions,
+    HeldHandles, Identity, PcrSelection, Quote, Secret, Tpm, TpmAddress, TpmError, TpmOptions,
 };
 use mote_schemas::limits::{MAX_PCR_BANKS, MAX_TPMT_PUBLIC};
 
@@ -340,147 +337,4 @@ fn transport(address: &TpmAddress) -> Result<TctiNameConf, TpmError> {
             instead: "`tpm` to `device:/dev/tpmrm0`, or build with the feature esapi-swtpm",
         }),
     }
-}
-
-/// `auto`: the key that has a certificate, since that is the one the manufacturer vouches for.
-fn choose_endorsement_key(context: &mut Context, kind: KeyKind) -> Result<Algorithm, Fault> {
-    match kind {
-        KeyKind::Rsa => Ok(Algorithm::Rsa),
-        KeyKind::Ecc if has_p256(context)? => Ok(Algorithm::Ecc),
-        KeyKind::Ecc => Err(no_ecc("`ek = \"rsa\"`")),
-        KeyKind::Auto => {
-            let ecc = has_p256(context)?;
-            if ecc && nv::has_certificate(context, Algorithm::Ecc)? {
-                Ok(Algorithm::Ecc)
-            } else if !ecc || nv::has_certificate(context, Algorithm::Rsa)? {
-                Ok(Algorithm::Rsa)
-            } else {
-                Ok(Algorithm::Ecc)
-            }
-        }
-    }
-}
-
-fn choose_attestation_key(context: &mut Context, kind: KeyKind) -> Result<Algorithm, Fault> {
-    match kind {
-        KeyKind::Rsa => Ok(Algorithm::Rsa),
-        KeyKind::Ecc | KeyKind::Auto if has_p256(context)? => Ok(Algorithm::Ecc),
-        KeyKind::Ecc => Err(no_ecc("`ak = \"rsa\"`")),
-        KeyKind::Auto => Ok(Algorithm::Rsa),
-    }
-}
-
-fn no_ecc(instead: &'static str) -> Fault {
-    TpmError::Unsupported {
-        what: "ECC P-256",
-        instead,
-    }
-    .into()
-}
-
-fn has_p256(context: &mut Context) -> Result<bool, Fault> {
-    /// `TPM_ECC_NIST_P256` (TCG Algorithm Registry, 6.4).
-    const NIST_P256: u32 = 0x0003;
-    // One curve from P-256 on: it is the one, or there is none.
-    match context.get_capability(CapabilityType::EccCurves, NIST_P256, 1) {
-        Ok((CapabilityData::EccCurves(curves), _)) => Ok(curves
-            .into_inner()
-            .first()
-            .is_some_and(|curve| u16::from(*curve) == NIST_P256 as u16)),
-        Ok(_) => Ok(false),
-        // A TPM without any ECC does not know the capability.
-        Err(error) if tpm_kind(error) == Some(Kind::Value) => Ok(false),
-        Err(error) => Err(during("TPM2_GetCapability")(error)),
-    }
-}
-
-fn create_primary(
-    context: &mut Context,
-    template: Public,
-) -> Result<CreatePrimaryKeyResult, Fault> {
-    context
-        .execute_with_session(Some(AuthSession::Password), |context| {
-            context.create_primary(Hierarchy::Endorsement, template, None, None, None, None)
-        })
-        .map_err(during("TPM2_CreatePrimary"))
-}
-
-fn load_endorsement_key(
-    context: &mut Context,
-    algorithm: Algorithm,
-) -> Result<(Flush<'_>, Vec<u8, MAX_TPMT_PUBLIC>), Fault> {
-    let template =
-        template::endorsement_key(algorithm).map_err(during("building the EK template"))?;
-    let key = create_primary(context, template)?;
-    let guard = Flush::new(context, ObjectHandle::from(key.key_handle));
-    Ok((guard, public_bytes(&key.out_public)?))
-}
-
-/// A session that satisfies the EK's policy A, PolicySecret(endorsement) (EK Credential Profile
-/// 2.3, B.6.2).
-///
-/// It is salted with the EK and encrypts the first response parameter, so that the activated
-/// secret does not cross the bus between TPM and CPU in the clear.
-fn start_endorsement_session<'c>(
-    context: &'c mut Context,
-    ek: ObjectHandle,
-) -> Result<(Flush<'c>, PolicySession), Fault> {
-    const START: &str = "TPM2_StartAuthSession";
-    let session = context
-        .start_auth_session(
-            Some(KeyHandle::from(ek)),
-            None,
-            None,
-            SessionType::Policy,
-            SymmetricDefinition::AES_128_CFB,
-            HashingAlgorithm::Sha256,
-        )
-        .map_err(during(START))?;
-    let Some(session @ AuthSession::PolicySession(policy)) = session else {
-        return Err(TpmError::Response {
-            command: START,
-            code: 0,
-            text: "the TPM gave no policy session".to_owned(),
-        }
-        .into());
-    };
-    let mut context = Flush::new(context, ObjectHandle::from(SessionHandle::from(session)));
-    let (attributes, mask) = SessionAttributesBuilder::new()
-        .with_continue_session(true)
-        .with_encrypt(true)
-        .build();
-    context
-        .tr_sess_set_attributes(session, attributes, mask)
-        .map_err(during(START))?;
-    context
-        .execute_with_session(Some(AuthSession::Password), |context| {
-            context.policy_secret(
-                policy,
-                AuthHandle::Endorsement,
-                Nonce::default(),
-                Digest::default(),
-                Nonce::default(),
-                None,
-            )
-        })
-        .map_err(during("TPM2_PolicySecret"))?;
-    Ok((context, policy))
-}
-
-fn public_bytes(public: &Public) -> Result<Vec<u8, MAX_TPMT_PUBLIC>, Fault> {
-    bounded(
-        "the key",
-        &public.marshall().map_err(during("TPM2_CreatePrimary"))?,
-    )
-}
-
-fn bounded<const N: usize>(what: &'static str, bytes: &[u8]) -> Result<Vec<u8, N>, Fault> {
-    Vec::from_slice(bytes).map_err(|_| {
-        TpmError::TooLarge {
-            what,
-            size: bytes.len(),
-            limit: N,
-        }
-        .into()
-    })
 }

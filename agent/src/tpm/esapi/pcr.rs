@@ -1,5 +1,6 @@
 //! PCR selections in the library's form, and reading PCRs (TPM 2.0 Library part 3, 22.4).
 
+use mote_schemas::tpm::HashAlg;
 use tss_esapi::structures::{CapabilityData, PcrSelectionList};
 use tss_esapi::tss2_esys::{TPML_PCR_SELECTION, TPMS_PCR_SELECTION};
 use tss_esapi::{Context, constants::CapabilityType};
@@ -10,7 +11,7 @@ use crate::tpm::{PcrSelection, TpmError};
 /// How often a set of PCRs is read anew because some changed meanwhile.
 const ATTEMPTS: u32 = 8;
 
-/// `TPM2_GetCapability(TPM_CAP_PCRS)`: the banks that have PCRs, with those PCRs.
+/// `TPM2_GetCapability(TPM_CAP_PCRS)`: the banks of hashes known here that have PCRs.
 pub(super) fn banks(context: &mut Context) -> Result<Vec<PcrSelection>, Fault> {
     let (data, _) = context
         .get_capability(CapabilityType::AssignedPcr, 0, 1)
@@ -73,19 +74,13 @@ fn from_list(list: PcrSelectionList) -> Vec<PcrSelection> {
             bank: bank.hash,
             mask: u32::from_le_bytes(bank.pcrSelect) & 0xFF_FFFF,
         })
-        .filter(|bank| bank.mask != 0)
+        .filter(|bank| bank.mask != 0 && digest_size(bank.bank) != 0)
         .collect()
 }
 
-/// Bytes of one PCR of a bank; 0 for a hash unknown here.
+/// Bytes of one PCR of a bank.
 fn digest_size(bank: u16) -> usize {
-    match bank {
-        0x0004 => 20,
-        0x000B | 0x0012 | 0x0027 => 32,
-        0x000C | 0x0028 => 48,
-        0x000D | 0x0029 => 64,
-        _ => 0,
-    }
+    HashAlg::from_u16(bank).map_or(0, HashAlg::digest_len)
 }
 
 /// Copies the values of the selected PCRs into `out`, all of one moment; returns their length.

@@ -1,0 +1,125 @@
+//! Attesting: what each event of a session means to an operator's log and to an exit code.
+
+use std::io;
+use std::time::Instant as Clock;
+
+use log::{error, info, warn};
+use mote_schemas::message::Tier;
+use mote_schemas::reason::Reason;
+
+use crate::config::Config;
+use crate::exit::Exit;
+use crate::link::{self, Ended};
+use crate::measurement_log::{FileLog, NATIVE_FORMAT};
+use crate::session::{Device, DeviceError, Event, Session, Token};
+use crate::tpm::{Tpm, TpmError};
+
+/// Attests as configured: once, or until a signal.
+pub fn run(
+    config: &Config,
+    tpm: &mut dyn Tpm,
+    random: &mut dyn FnMut(&mut [u8]),
+) -> io::Result<Exit> {
+    let mut log = FileLog::new(&config.ima_log, NATIVE_FORMAT);
+    let start = Clock::now();
+    let mut device = Device {
+        tpm,
+        log: &mut log,
+        random,
+    };
+    let mut session = Session::new(config.session(), link::now(start), &mut device);
+    let once = config.once;
+    let ended = link::run(&config.verifier, &mut session, &mut device, start, |event| {
+        report(&config.verifier, event);
+        if once { verdict(event) } else { None }
+    })?;
+    Ok(match ended {
+        Ended::Done(exit) => exit,
+        Ended::Signal => {
+            info!("stopped");
+            Exit::Trusted
+        }
+    })
+}
+
+/// The exit code of `--once`, when the event decides it.
+fn verdict(event: &Event) -> Option<Exit> {
+    match event {
+        Event::SessionOpened | Event::NotTheVerifier(_) => None,
+        Event::Appraised { tier, .. } => Some(match tier {
+            Tier::Affirming | Tier::Warning => Exit::Trusted,
+            Tier::Contraindicated => Exit::Untrusted,
+            Tier::None => Exit::NoVerdict,
+        }),
+        Event::Refused { .. } => Some(Exit::NoVerdict),
+        Event::Unreachable { .. } => Some(Exit::Unreachable),
+        Event::Device { error, .. } => Some(exit_of(error)),
+    }
+}
+
+/// The exit code that a failure of the device deserves.
+fn exit_of(error: &DeviceError) -> Exit {
+    match error {
+        DeviceError::Tpm(TpmError::WrongCredential | TpmError::MalformedCredential) => {
+            Exit::NoVerdict
+        }
+        DeviceError::Tpm(_) => Exit::Tpm,
+        DeviceError::Log(_) => Exit::MeasurementLog,
+    }
+}
+
+fn report(verifier: &str, event: &Event) {
+    match event {
+        Event::SessionOpened => info!("session open with {verifier}"),
+        Event::Appraised {
+            tier: Tier::Affirming,
+            records,
+            next,
+            ..
+        } => info!("trusted, {records} records known; next in {} s", next.as_secs()),
+        Event::Appraised {
+            tier,
+            reasons,
+            records,
+            next,
+        } => {
+            let because = Because(reasons);
+            let next = next.as_secs();
+            let pending = Reason::AdmissionPending.token();
+            if reasons.iter().any(|reason| reason.as_str() == pending) {
+                warn!("waiting to be admitted by the verifier's operator; next in {next} s");
+            } else {
+                warn!("{}: {because}, {records} records known; next in {next} s", tier.word());
+            }
+        }
+        Event::Refused {
+            reason,
+            detail,
+            retry,
+        } => warn!(
+            "{verifier} refused: {reason}{}{detail}; again in {} s",
+            if detail.is_empty() { "" } else { ": " },
+            retry.as_secs()
+        ),
+        Event::NotTheVerifier(error) => warn!("ignored an answer: {error}"),
+        Event::Unreachable { retry } => warn!(
+            "no answer from {verifier}; nothing is lost, again in {} s",
+            retry.as_secs()
+        ),
+        Event::Device { error, retry } => {
+            error!("{error}; again in {} s", retry.as_secs());
+        }
+    }
+}
+
+/// Reason tokens with commas.
+struct Because<'a>(&'a [Token]);
+
+impl std::fmt::Display for Because<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (index, token) in self.0.iter().enumerate() {
+            write!(f, "{}{token}", if index == 0 { "" } else { ", " })?;
+        }
+        Ok(())
+    }
+}

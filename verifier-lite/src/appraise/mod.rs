@@ -1,0 +1,222 @@
+//! Appraisal of certified log records against reference values.
+//!
+//! Takes only [`Certified`] records: content is never judged before integrity. Two things in a certified
+//! record are still the peer's word, since no PCR covers them: the name of its template, and everything
+//! in a violation. So neither may turn a verdict for the better: a file is one by its path, whatever the
+//! template says, and a violation is reported whether or not its path is excluded.
+
+mod deviation;
+mod reference;
+
+pub use deviation::{Appraisal, Deviation, Fault, MeasuredDigest};
+pub use reference::{KnownFile, ReferenceLookup};
+
+use mote_schemas::ima::{Endian, FileDigest, TemplateData};
+use mote_schemas::message::Tier;
+use mote_schemas::tpm::{HashAlg, hash};
+
+use crate::boot_aggregate;
+use crate::log_entry::LogEntry;
+use crate::prefix::{Certified, CertifiedPrefix};
+
+/// Judges each record on its own. `endian` is the byte order of the log's template data.
+pub fn appraise<E: LogEntry, R: ReferenceLookup + ?Sized>(
+    certified: &Certified<E>,
+    reference: &R,
+    endian: Endian,
+) -> Appraisal {
+    let mut appraisal = Appraisal::default();
+    for (number, entry) in certified.entries() {
+        let judged = judge(entry, number, certified.prefix(), reference, endian);
+        let mut tier = Tier::Affirming;
+        if let Err(found) = judged {
+            tier = found.fault.tier();
+            appraisal.deviations.push(Deviation {
+                record: number,
+                fault: found.fault,
+                path: found.path.to_vec(),
+                measured: found.measured.as_ref().map(MeasuredDigest::from),
+                expected: found.expected,
+                note: found.note,
+            });
+        }
+        appraisal.tier = appraisal.tier.max(tier);
+    }
+    appraisal
+}
+
+/// A fault, still borrowing from its record.
+struct Found<'a> {
+    fault: Fault,
+    path: &'a [u8],
+    measured: Option<FileDigest<'a>>,
+    expected: Vec<KnownFile>,
+    note: Option<String>,
+}
+
+impl<'a> Found<'a> {
+    fn new(fault: Fault, path: &'a [u8], measured: Option<FileDigest<'a>>) -> Self {
+        Found {
+            fault,
+            path,
+            measured,
+            expected: Vec::new(),
+            note: None,
+        }
+    }
+
+    fn with_note(self, note: impl Into<String>) -> Self {
+        Found {
+            note: Some(note.into()),
+            ..self
+        }
+    }
+}
+
+fn judge<'a, E: LogEntry, R: ReferenceLookup + ?Sized>(
+    entry: &'a E,
+    number: u64,
+    prefix: &CertifiedPrefix,
+    reference: &R,
+    endian: Endian,
+) -> Result<(), Found<'a>> {
+    let data = TemplateData::parse(entry.template_name(), entry.template_data(), endian);
+    let (path, measured) = match &data {
+        Ok(data) => (data.name().unwrap_or_default(), data.file_digest()),
+        Err(_) => (&[][..], None),
+    };
+    if entry.is_violation() {
+        return Err(
+            Found::new(Fault::MeasurementViolation, path, None).with_note(
+                "the file was being written while it was read, or the other way round; \
+                 the TPM vouches for the violation but not for its path",
+            ),
+        );
+    }
+    // The kernel measures it before anything else (`ima_add_boot_aggregate`).
+    if number == 0 && path != boot_aggregate::NAME {
+        return Err(Found::new(Fault::BootAggregateMissing, path, measured));
+    }
+    let data = match data {
+        Err(error) => {
+            return Err(Found::new(Fault::TemplateMalformed, path, None)
+                .with_note(format!("{}: {error}", entry.template_name())));
+        }
+        Ok(data) if !data.is_known() => {
+            return Err(
+                Found::new(Fault::TemplateUnknown, path, None).with_note(entry.template_name())
+            );
+        }
+        Ok(data) => data,
+    };
+    let Some(measured) = measured.filter(|_| !path.is_empty()) else {
+        return Err(Found::new(Fault::TemplateMalformed, path, measured)
+            .with_note(format!("{}: no digest or no name", entry.template_name())));
+    };
+    if path == boot_aggregate::NAME {
+        judge_boot_aggregate(path, measured, prefix)
+    } else if is_buffer(path, &measured, &data) {
+        judge_buffer(path, measured, reference)
+    } else {
+        judge_file(path, measured, reference)
+    }
+}
+
+/// A boot aggregate stands first, and once more after each kexec, which leaves the boot PCRs alone.
+fn judge_boot_aggregate<'a>(
+    path: &'a [u8],
+    measured: FileDigest<'a>,
+    prefix: &CertifiedPrefix,
+) -> Result<(), Found<'a>> {
+    let digest = measured.to_digest();
+    let expected = digest.map_or_else(Vec::new, |digest| {
+        boot_aggregate::expected(prefix, digest.alg())
+    });
+    match digest {
+        Some(digest) if expected.contains(&digest) => Ok(()),
+        Some(_) if !expected.is_empty() => Err(Found {
+            expected: expected
+                .into_iter()
+                .map(|digest| KnownFile {
+                    path: path.to_vec(),
+                    digest,
+                    manifest: "the quoted boot PCRs".to_owned(),
+                })
+                .collect(),
+            ..Found::new(Fault::BootAggregateMismatch, path, Some(measured))
+        }),
+        _ => Err(Found::new(
+            Fault::BootAggregateUnchecked,
+            path,
+            Some(measured),
+        )),
+    }
+}
+
+/// Whether this is a measured buffer: the template has one, and it hashes to the digest. The template's
+/// name is the peer's word, but buffers have the kernel's names, which are no absolute paths.
+fn is_buffer(path: &[u8], measured: &FileDigest<'_>, data: &TemplateData<'_>) -> bool {
+    let (Some(buffer), Some(digest)) = (data.buffer(), measured.to_digest()) else {
+        return false;
+    };
+    !path.starts_with(b"/") && hash(digest.alg(), &[buffer]) == digest
+}
+
+fn judge_buffer<'a, R: ReferenceLookup + ?Sized>(
+    name: &'a [u8],
+    measured: FileDigest<'a>,
+    reference: &R,
+) -> Result<(), Found<'a>> {
+    let allowed = measured
+        .to_digest()
+        .is_some_and(|digest| reference.allows(name, &digest));
+    if allowed || reference.is_excluded(name) {
+        return Ok(());
+    }
+    Err(Found {
+        expected: reference.with_path(name),
+        ..Found::new(Fault::BufferUnknown, name, Some(measured))
+    })
+}
+
+fn judge_file<'a, R: ReferenceLookup + ?Sized>(
+    path: &'a [u8],
+    measured: FileDigest<'a>,
+    reference: &R,
+) -> Result<(), Found<'a>> {
+    // What fs-verity measures is no digest of the file's bytes (`d-ngv2`).
+    let of_bytes = matches!(measured.digest_type, "" | "ima");
+    let digest = measured.to_digest().filter(|_| of_bytes);
+    if digest.is_some_and(|digest| reference.allows(path, &digest)) || reference.is_excluded(path) {
+        return Ok(());
+    }
+    let expected = reference.with_path(path);
+    let fault = match digest {
+        _ if expected.is_empty() => Fault::FileUnknown,
+        Some(digest) if uses(&expected, digest.alg()) => Fault::FileModified,
+        _ => Fault::DigestAlgorithmUnknown,
+    };
+    let found = Found {
+        expected,
+        ..Found::new(fault, path, Some(measured))
+    };
+    let known = digest.map_or_else(Vec::new, |digest| reference.with_digest(&digest));
+    Err(match known.split_first() {
+        None => found,
+        Some((known, others)) => {
+            let more = match others.len() {
+                0 => String::new(),
+                count => format!(", and {count} more"),
+            };
+            found.with_note(format!(
+                "this content is known as {} in manifest {}{more}",
+                String::from_utf8_lossy(&known.path),
+                known.manifest
+            ))
+        }
+    })
+}
+
+fn uses(expected: &[KnownFile], alg: HashAlg) -> bool {
+    expected.iter().any(|known| known.digest.alg() == alg)
+}

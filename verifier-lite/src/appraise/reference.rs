@@ -1,0 +1,76 @@
+//! Where appraisal looks up what is allowed: one manifest or several.
+
+use mote_schemas::tpm::{Digest, HashAlg};
+
+use crate::manifest;
+
+/// What is allowed on a device. Paths are in the kernel's spelling, which has an underscore for every
+/// space.
+pub trait ReferenceLookup {
+    /// Whether a file with this digest belongs at this path.
+    fn allows(&self, path: &[u8], digest: &Digest) -> bool;
+
+    /// What belongs at this path.
+    fn with_path(&self, path: &[u8]) -> Vec<KnownFile>;
+
+    /// Where this content belongs.
+    fn with_digest(&self, digest: &Digest) -> Vec<KnownFile>;
+
+    /// Whether what is measured at this path does not matter. Never excuses it from the replay.
+    fn is_excluded(&self, path: &[u8]) -> bool;
+}
+
+/// A file that reference values know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownFile {
+    /// Its path.
+    pub path: Vec<u8>,
+    /// Its digest.
+    pub digest: Digest,
+    /// Who says so: `name-version` of a manifest.
+    pub manifest: String,
+}
+
+impl From<manifest::Reference<'_>> for KnownFile {
+    fn from(reference: manifest::Reference<'_>) -> Self {
+        let mut digest = Digest::zero(HashAlg::Sha256);
+        // The manifest's digests are SHA-256, so the length is right.
+        if let Some(known) = Digest::new(HashAlg::Sha256, &reference.digest.0) {
+            digest = known;
+        }
+        KnownFile {
+            path: reference.path.to_vec(),
+            digest,
+            manifest: reference.manifest.to_owned(),
+        }
+    }
+}
+
+/// The digest as manifests have it: SHA-256 alone.
+fn sha256(digest: &Digest) -> Option<manifest::FileDigest> {
+    match digest.alg() {
+        HashAlg::Sha256 => digest.as_bytes().try_into().ok().map(manifest::FileDigest),
+        _ => None,
+    }
+}
+
+impl ReferenceLookup for manifest::ReferenceValues {
+    fn allows(&self, path: &[u8], digest: &Digest) -> bool {
+        sha256(digest)
+            .is_some_and(|digest| matches!(self.check(path, &digest), manifest::Match::Known(_)))
+    }
+
+    fn with_path(&self, path: &[u8]) -> Vec<KnownFile> {
+        self.with_path(path).map(KnownFile::from).collect()
+    }
+
+    fn with_digest(&self, digest: &Digest) -> Vec<KnownFile> {
+        sha256(digest).map_or_else(Vec::new, |digest| {
+            self.with_digest(&digest).map(KnownFile::from).collect()
+        })
+    }
+
+    fn is_excluded(&self, path: &[u8]) -> bool {
+        self.excluded_by(path).is_some()
+    }
+}

@@ -1,0 +1,197 @@
+//! `mote-verifier`: from a command line to a running [`crate::server`].
+
+use std::fmt::Display;
+use std::fs;
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use clap::Parser;
+use log::{info, warn};
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use crate::admin::socket;
+use crate::admission::AdmissionRules;
+use crate::engine::{Engine, Settings};
+use crate::manifest::{ReferenceValues, VerifiedManifest};
+use crate::server;
+use crate::signing_key::{PublicKey, SigningKey};
+use crate::store::RedbStore;
+
+/// File name of the key that signs challenges, in the state directory; its public half is beside it.
+const KEY: &str = "verifier.key";
+const PUBLIC_KEY: &str = "verifier.pub";
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "mote-verifier",
+    version,
+    max_term_width = 100,
+    after_help = "\
+Examples:
+  mote-verifier --state /var/lib/mote --manifest edge-1.3.mote --manifest-key image.key.pub
+  mote-verifier --state ./state --listen 127.0.0.1:5683 --interval 5
+
+At the first start it makes its key: give DIR/verifier.pub to the agents (verifier_key).
+New devices wait until `motectl device admit` unless --admit-ek or --ek-root admits them.
+Stop it with SIGTERM or SIGINT; kill -9 loses nothing either."
+)]
+/// Appraises devices that attest with mote-agent.
+struct Arguments {
+    /// Where everything is kept: store, key, admin socket. Created when absent.
+    #[arg(long, env = "MOTE_STATE", value_name = "DIR", default_value = crate::cli::DEFAULT_STATE)]
+    state: PathBuf,
+
+    /// UDP address to listen on.
+    #[arg(long, env = "MOTE_LISTEN", value_name = "ADDR:PORT", default_value = "[::]:5683")]
+    listen: SocketAddr,
+
+    /// Signed reference values of an image version. May be given several times.
+    #[arg(long, value_name = "FILE", env = "MOTE_MANIFEST", value_delimiter = ',')]
+    manifest: Vec<PathBuf>,
+
+    /// Public key that manifests must be signed with. May be given several times.
+    #[arg(long, value_name = "PEM", env = "MOTE_MANIFEST_KEY", value_delimiter = ',')]
+    manifest_key: Vec<PathBuf>,
+
+    /// Admit devices whose EK is listed here (SHA-256 of the TPMT_PUBLIC, one a line).
+    #[arg(long, value_name = "FILE")]
+    admit_ek: Vec<PathBuf>,
+
+    /// Admit devices whose EK certificate chains to a root in this PEM file.
+    #[arg(long, value_name = "PEM")]
+    ek_root: Vec<PathBuf>,
+
+    /// Certificates between roots and EK certificates, PEM.
+    #[arg(long, value_name = "PEM")]
+    ek_intermediate: Vec<PathBuf>,
+
+    /// Seconds between heartbeats of a device.
+    #[arg(long, value_name = "SECONDS", env = "MOTE_INTERVAL", default_value_t = Settings::default().interval)]
+    interval: u32,
+
+    /// Seconds for which a nonce may be answered. At least a few intervals.
+    #[arg(long, value_name = "SECONDS", default_value_t = Settings::default().nonce_lifetime)]
+    nonce_lifetime: u32,
+}
+
+/// What stopped the verifier, in words that say what to do.
+struct Failure(String);
+
+impl<E: Display> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Failure(error.to_string())
+    }
+}
+
+/// Runs the command line.
+pub fn main() -> ExitCode {
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
+    match run(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure(why)) => {
+            eprintln!("mote-verifier: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<(), Failure> {
+    // First what can be wrong with the command line, then what takes effect.
+    let references = references(&arguments.manifest, &arguments.manifest_key)?;
+    let rules = rules(arguments)?;
+    if arguments.interval == 0 || arguments.nonce_lifetime < arguments.interval {
+        return Err("--interval must be at least 1, and --nonce-lifetime no shorter".into());
+    }
+    let store = RedbStore::open_or_create(&arguments.state)?;
+    let key = key(&arguments.state)?;
+    let settings = Settings {
+        interval: arguments.interval,
+        nonce_lifetime: arguments.nonce_lifetime,
+        ..Settings::default()
+    };
+    let engine = Engine::new(Box::new(store), key, rules, Arc::new(references), settings)?;
+    let socket = UdpSocket::bind(arguments.listen)
+        .map_err(|error| format!("cannot listen on {}: {error}", arguments.listen))?;
+    let operators = socket::listen(&arguments.state)?;
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGTERM, SIGINT] {
+        signal_hook::flag::register(signal, Arc::clone(&stop))?;
+    }
+    info!(
+        "listening on {}, state in {}, public key in {}",
+        socket.local_addr()?,
+        arguments.state.display(),
+        arguments.state.join(PUBLIC_KEY).display()
+    );
+    server::serve(engine, &socket, operators, &stop)?;
+    socket::unlink(&arguments.state)?;
+    info!("stopped");
+    Ok(())
+}
+
+fn references(files: &[PathBuf], keys: &[PathBuf]) -> Result<ReferenceValues, Failure> {
+    let trusted = keys
+        .iter()
+        .map(|file| PublicKey::load(file))
+        .collect::<Result<Vec<_>, _>>()?;
+    if !files.is_empty() && trusted.is_empty() {
+        return Err("manifests are believed only with --manifest-key, the key that signed them".into());
+    }
+    let manifests = files
+        .iter()
+        .map(|file| VerifiedManifest::read(file, &trusted))
+        .collect::<Result<Vec<_>, _>>()?;
+    if manifests.is_empty() {
+        warn!("no --manifest: every file that a device runs will be unknown");
+    }
+    for manifest in &manifests {
+        let manifest = manifest.manifest();
+        info!("manifest {}: {} files", manifest.label(), manifest.files().len());
+    }
+    Ok(ReferenceValues::new(&manifests)?)
+}
+
+fn rules(arguments: &Arguments) -> Result<AdmissionRules, Failure> {
+    let mut rules = AdmissionRules::default();
+    for file in &arguments.admit_ek {
+        let text = String::from_utf8(read(file)?)?;
+        rules.allow_listed(&text).map_err(|error| in_file(file, &error))?;
+    }
+    for file in &arguments.ek_root {
+        rules.trust_roots(&read(file)?).map_err(|error| in_file(file, &error))?;
+    }
+    for file in &arguments.ek_intermediate {
+        rules.add_intermediates(&read(file)?).map_err(|error| in_file(file, &error))?;
+    }
+    Ok(rules)
+}
+
+/// The key of the state directory, made at the first start.
+fn key(state: &Path) -> Result<SigningKey, Failure> {
+    let (private, public) = (state.join(KEY), state.join(PUBLIC_KEY));
+    let key = if private.exists() {
+        SigningKey::load(&private)?
+    } else {
+        SigningKey::create(&private)?
+    };
+    // The public half may be missing after a crash in between.
+    let pem = key.public_key().to_pem()?;
+    if fs::read_to_string(&public).ok().as_deref() != Some(&pem) {
+        let temporary = state.join(format!(".{PUBLIC_KEY}.new"));
+        fs::write(&temporary, &pem).map_err(|error| in_file(&temporary, &error))?;
+        fs::rename(&temporary, &public).map_err(|error| in_file(&public, &error))?;
+    }
+    Ok(key)
+}
+
+fn read(file: &Path) -> Result<Vec<u8>, Failure> {
+    fs::read(file).map_err(|error: io::Error| in_file(file, &error))
+}
+
+fn in_file(file: &Path, error: &dyn Display) -> Failure {
+    Failure(format!("{}: {error}", file.display()))
+}

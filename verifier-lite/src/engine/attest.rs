@@ -1,0 +1,620 @@
+//! One device's evidence, stage by stage: quote, claims, records, then [`Attestation::settle`], which
+//! certifies what the quote covers and appraises what was certified.
+//!
+//! Works on a copy of the device's record and a list of changes; nothing is stored until the caller
+//! commits them. What the store holds of earlier messages is as little trusted as the messages were:
+//! records that no quote has certified stay apart, and an outstanding quote is verified again.
+
+use std::collections::BTreeMap;
+
+use log::{debug, warn};
+use mote_schemas::ima::Endian;
+use mote_schemas::message::{Entries, PcrBanks, Tier};
+use mote_schemas::pcr::PcrValues;
+use mote_schemas::reason::Reason;
+use mote_schemas::tpm::{ClockInfo, Digest, HashAlg, PcrSelection, Public};
+
+use super::outcome::Refusal;
+use super::{Engine, Internal, Now, Settings};
+use crate::appraise::{self, ReferenceLookup, appraise};
+use crate::prefix::{Certified, IMA_PCR, LogState, Outcome, PendingLog, PrefixError};
+use crate::quote::{Continuity, VerifiedQuote};
+use crate::signature::VerifyingKey;
+use crate::store::{
+    Admission, BootState, Change, Content, Deviation, DeviceId, DeviceRecord, Durability, Expected,
+    OutstandingQuote, PcrBank, PcrValue, Record, RecordId, Store, VerdictRecord,
+};
+
+/// Records loaded from the store at once.
+const LOAD: usize = 4096;
+
+/// How a device stands after a message.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Standing {
+    pub(super) next_record: u64,
+    pub(super) tier: Tier,
+    pub(super) reasons: Vec<Reason>,
+    pub(super) wants_pcr_values: bool,
+}
+
+impl Standing {
+    /// Nothing is asked of a device that nobody has admitted, and nothing kept.
+    pub(super) fn pending_admission() -> Self {
+        Standing {
+            reasons: vec![Reason::AdmissionPending],
+            ..Standing::default()
+        }
+    }
+}
+
+/// A message's worth of evidence.
+pub(super) struct Attestation<'e> {
+    store: &'e dyn Store,
+    references: &'e dyn ReferenceLookup,
+    settings: &'e Settings,
+    now: Now,
+    device: DeviceId,
+    record: DeviceRecord,
+    /// Records stored of this boot, certified or not, before this message.
+    stored: u64,
+    /// Records that this message brings.
+    new: Vec<Record>,
+    /// PCR values that came with this message.
+    fresh_claims: bool,
+    changes: Vec<Change>,
+    durability: Durability,
+}
+
+impl<'e> Attestation<'e> {
+    pub(super) fn new(
+        engine: &'e Engine,
+        now: Now,
+        device: DeviceId,
+        mut record: DeviceRecord,
+    ) -> Result<Self, Internal> {
+        let stored = match &record.boot {
+            Some(boot) => engine.store.log_end(&device, boot.number)?,
+            None => 0,
+        };
+        record.last_seen = Some(now.unix);
+        Ok(Attestation {
+            store: engine.store.as_ref(),
+            references: engine.references.as_ref(),
+            settings: &engine.settings,
+            now,
+            device,
+            record,
+            stored,
+            new: Vec::new(),
+            fresh_claims: false,
+            changes: Vec::new(),
+            durability: Durability::Batched,
+        })
+    }
+
+    pub(super) fn is_admitted(&self) -> bool {
+        matches!(self.record.admission, Admission::Admitted { .. })
+    }
+
+    pub(super) fn must_be_durable(&mut self) {
+        self.durability = Durability::Immediate;
+    }
+
+    /// Takes a verified quote: which boot it is of, and that it waits to be matched. `records` is the
+    /// length of the list after the quote.
+    pub(super) fn quote(
+        &mut self,
+        verified: &VerifiedQuote,
+        (attest, signature): (&[u8], &[u8]),
+        extra_data: &[u8; 32],
+        records: u64,
+    ) -> Result<(), Refusal> {
+        let clock = verified.clock_info();
+        let same_boot = match &self.record.boot {
+            None => None,
+            Some(boot) => match verified.continuity(&clock_of(boot)) {
+                Err(error) => return Err(Refusal::new(error.reason(), error)),
+                Ok(Continuity::Rebooted) => None,
+                // A resume that started the PCRs over cannot be told from here; the replay will.
+                Ok(Continuity::SameBoot | Continuity::Resumed) => self.record.boot.take(),
+            },
+        };
+        let mut boot = same_boot.unwrap_or_else(|| self.new_boot());
+        boot.reset_count = clock.reset_count;
+        boot.restart_count = clock.restart_count;
+        boot.clock = clock.clock;
+        boot.clock_safe = clock.safe;
+        boot.quoted_at = self.now.unix;
+        boot.outstanding = Some(OutstandingQuote {
+            attest: attest.to_vec(),
+            signature: signature.to_vec(),
+            extra_data: extra_data.to_vec(),
+            claims: Vec::new(),
+            records,
+        });
+        self.record.boot = Some(boot);
+        Ok(())
+    }
+
+    /// A boot that this verifier has not seen; the log of the one before is of no more use.
+    fn new_boot(&mut self) -> BootState {
+        let mut number = 1;
+        if let Some(old) = &self.record.boot {
+            number = old.number + 1;
+            self.changes.push(Change::TruncateLog {
+                device: self.device,
+                boot: old.number,
+                from: 0,
+            });
+            self.changes.push(Change::ClearDeviations(self.device));
+        }
+        self.stored = 0;
+        self.must_be_durable();
+        BootState {
+            number,
+            reset_count: 0,
+            restart_count: 0,
+            clock: 0,
+            clock_safe: true,
+            since: self.now.unix,
+            quoted_at: self.now.unix,
+            certified: 0,
+            pcrs: Vec::new(),
+            log_pcrs: 0,
+            outstanding: None,
+            content: Content::default(),
+        }
+    }
+
+    /// PCR values that came with the quote. Believed only if they hash to its digest.
+    pub(super) fn claims(&mut self, pcrs: &PcrBanks<'_>) {
+        let mut claims = Vec::new();
+        for bank in pcrs.iter() {
+            let Some(values) = HashAlg::from_u16(bank.hash_alg)
+                .and_then(|alg| PcrSelection::single(alg, bank.mask).ok())
+                .and_then(|selection| PcrValues::new(selection, bank.values.get()).ok())
+            else {
+                // A bank that we cannot read: the quote's digest will be missed, and say so.
+                continue;
+            };
+            claims.push(PcrBank {
+                alg: bank.hash_alg,
+                values: values
+                    .iter()
+                    .map(|(pcr, value)| PcrValue {
+                        index: pcr as u8,
+                        value: value.as_bytes().to_vec(),
+                    })
+                    .collect(),
+            });
+        }
+        if let Some(outstanding) = self.outstanding() {
+            outstanding.claims = claims;
+            self.fresh_claims = true;
+        }
+    }
+
+    /// Takes records. Those that are stored already are passed over; those that would leave a gap are
+    /// not taken, and the reply says where to begin.
+    pub(super) fn append(
+        &mut self,
+        from: u64,
+        entries: &Entries<'_>,
+    ) -> Result<Result<(), Refusal>, Internal> {
+        let Some(boot) = &self.record.boot else {
+            return Ok(Err(Refusal::new(
+                Reason::OutOfOrder,
+                "records before any quote",
+            )));
+        };
+        let Some(known) = self.stored.checked_sub(from) else {
+            debug!(
+                "device {}: records from {from}, {} stored",
+                self.device, self.stored
+            );
+            return Ok(Ok(()));
+        };
+        let mut taken = Vec::new();
+        for (index, entry) in (0u64..).zip(entries.iter()) {
+            let entry = match entry {
+                Ok(entry) => entry,
+                Err(error) => {
+                    let detail = format!("record {}: {error}", from.saturating_add(index));
+                    return Ok(Err(Refusal::new(Reason::RecordMalformed, detail)));
+                }
+            };
+            if index >= known {
+                taken.push(Record {
+                    template: entry.template.into(),
+                    data: entry.data.to_vec(),
+                    pcr: entry.pcr,
+                    violation: entry.violation,
+                });
+            }
+        }
+        let waiting = self.stored - boot.certified + taken.len() as u64;
+        if waiting > self.settings.max_uncertified {
+            return Ok(Err(Refusal::new(
+                Reason::LogTooLong,
+                format!("{waiting} records without a quote that certifies them"),
+            )));
+        }
+        self.new = taken;
+        Ok(Ok(()))
+    }
+
+    /// The standing of a device whose nonce has expired: as it was, and asked to quote again.
+    pub(super) fn nonce_expired(self) -> Result<Standing, Internal> {
+        let mut standing = if self.is_admitted() {
+            self.stands()?
+        } else {
+            Standing::pending_admission()
+        };
+        standing.reasons.insert(0, Reason::NonceExpired);
+        Ok(standing)
+    }
+
+    /// Certifies and appraises what can be, and says how the device stands.
+    pub(super) fn settle(&mut self) -> Result<Standing, Internal> {
+        self.keep_records();
+        let next_record = self.received();
+        let due = self
+            .record
+            .boot
+            .as_ref()
+            .and_then(|boot| boot.outstanding.as_ref())
+            .is_some_and(|quote| next_record >= quote.records);
+        if !due {
+            return self.stands();
+        }
+        match self.certify()? {
+            Ok(certified) => self.judge(&certified)?,
+            Err(PrefixError::UnknownPcr { .. }) => return Ok(self.ask_for_pcrs(next_record)),
+            // Perhaps a PCR outside the log has changed since we last saw it.
+            Err(PrefixError::DoesNotReplay { .. })
+                if !self.fresh_claims && self.has_boot_pcrs() =>
+            {
+                return Ok(self.ask_for_pcrs(next_record));
+            }
+            Err(error) => {
+                warn!("device {}: {error}", self.device);
+                self.drop_outstanding();
+                let reason = self.name_replay_failure(&error);
+                self.set_verdict(Tier::Contraindicated, vec![reason], Some(error.to_string()))?;
+            }
+        }
+        self.stands()
+    }
+
+    /// The changes to commit, and how.
+    pub(super) fn finish(mut self) -> (Vec<Change>, Durability) {
+        // First, since what follows may be about a device that is not stored yet.
+        self.changes
+            .insert(0, Change::PutDevice(self.device, self.record));
+        (self.changes, self.durability)
+    }
+
+    fn keep_records(&mut self) {
+        let Some(boot) = &self.record.boot else {
+            return;
+        };
+        if self.new.is_empty() {
+            return;
+        }
+        let ids = self.new.iter().map(RecordId::of).collect();
+        let append = Change::AppendLog {
+            device: self.device,
+            boot: boot.number,
+            first: self.stored,
+            records: ids,
+        };
+        self.changes
+            .extend(self.new.iter().cloned().map(Change::PutRecord));
+        self.changes.push(append);
+    }
+
+    fn received(&self) -> u64 {
+        self.stored + self.new.len() as u64
+    }
+
+    fn outstanding(&mut self) -> Option<&mut OutstandingQuote> {
+        self.record.boot.as_mut()?.outstanding.as_mut()
+    }
+
+    fn drop_outstanding(&mut self) {
+        if let Some(boot) = &mut self.record.boot {
+            boot.outstanding = None;
+        }
+    }
+
+    /// Whether the quote covers PCRs that IMA does not extend.
+    fn has_boot_pcrs(&self) -> bool {
+        let pcrs = self.record.boot.iter().flat_map(|boot| &boot.pcrs);
+        pcrs.flat_map(|bank| &bank.values)
+            .any(|value| u32::from(value.index) != IMA_PCR)
+    }
+
+    fn ask_for_pcrs(&mut self, next_record: u64) -> Standing {
+        self.drop_outstanding();
+        Standing {
+            next_record,
+            reasons: vec![Reason::QuoteOutstanding],
+            wants_pcr_values: true,
+            ..Standing::default()
+        }
+    }
+
+    /// Matches the outstanding quote with the records.
+    fn certify(&mut self) -> Result<Result<Certified<Record>, PrefixError>, Internal> {
+        let missing = || Internal::Other("no boot or no quote to certify");
+        let boot = self.record.boot.as_ref().ok_or_else(missing)?;
+        let quote = boot.outstanding.as_ref().ok_or_else(missing)?;
+        let verified = verify_again(&self.record.ak_public, quote)?;
+        let mut log = PendingLog::new(log_state(boot));
+        let mut wanted = boot.certified;
+        while wanted < self.stored {
+            let ids = self.store.log(&self.device, boot.number, wanted, LOAD)?;
+            if ids.is_empty() {
+                return Err(Internal::Other("a stored log has a hole"));
+            }
+            let mut entries = Vec::with_capacity(ids.len());
+            for id in &ids {
+                let record = self.store.record(id)?;
+                entries.push(record.ok_or(Internal::Other("a stored record is gone"))?);
+            }
+            // Contiguous from `certified` on, so there is no gap.
+            let _ = log.append(wanted, entries);
+            wanted += ids.len() as u64;
+        }
+        let _ = log.append(self.stored, self.new.iter().cloned());
+
+        let mut claims = values(&quote.claims);
+        let mut outcome = log.certify(&verified, &claims, true);
+        if matches!(outcome, Err(PrefixError::PcrDigestMismatch)) {
+            // The log went on between the quote and the reading of the PCRs: without the values of
+            // the PCRs that it extends, the others still stand.
+            let log_pcrs = boot.log_pcrs | 1 << IMA_PCR;
+            claims.retain(|(_, pcr), _| log_pcrs >> pcr & 1 == 0);
+            outcome = match log.certify(&verified, &claims, true) {
+                Err(PrefixError::DoesNotReplay { .. }) => Err(PrefixError::PcrDigestMismatch),
+                other => other,
+            };
+        }
+        Ok(match outcome {
+            Ok(Outcome::Certified(certified)) => Ok(certified),
+            // With `all_here` there is nothing more to need.
+            Ok(Outcome::NeedMore) => Err(PrefixError::DoesNotReplay {
+                records: self.received(),
+            }),
+            Err(error) => Err(error),
+        })
+    }
+
+    /// Appraises newly certified records and sets the verdict.
+    fn judge(&mut self, certified: &Certified<Record>) -> Result<(), Internal> {
+        let state = certified.prefix().state();
+        let Some(boot) = &mut self.record.boot else {
+            return Ok(());
+        };
+        boot.certified = state.records;
+        boot.log_pcrs = state.log_pcrs;
+        boot.pcrs = banks(state);
+        boot.outstanding = None;
+        let clock_safe = boot.clock_safe;
+
+        let appraisal = appraise(certified, self.references, Endian::Little);
+        let mut content = std::mem::take(&mut boot.content);
+        for deviation in appraisal.deviations {
+            let token = deviation.fault.reason().token();
+            if !content.reasons.iter().any(|known| known == token) {
+                content.reasons.push(token.to_owned());
+            }
+            self.changes.push(Change::AddDeviation(
+                self.device,
+                self.stored_deviation(deviation),
+            ));
+        }
+        content.tier = content.tier.max(appraisal.tier).max(Tier::Affirming);
+        let mut tier = content.tier;
+        let mut reasons = reasons_of(&content.reasons);
+        if let Some(boot) = &mut self.record.boot {
+            boot.content = content;
+        }
+        if !clock_safe {
+            reasons.push(Reason::ClockUnsafe);
+            tier = tier.max(Tier::Warning);
+        }
+        // The weightiest first: the wire carries eight.
+        reasons.sort_by_key(|reason| std::cmp::Reverse(reason.severity()));
+        self.set_verdict(tier, reasons, None)
+    }
+
+    fn stored_deviation(&self, deviation: appraise::Deviation) -> Deviation {
+        Deviation {
+            reason: deviation.fault.reason().token().to_owned(),
+            since: self.now.unix,
+            record: Some(deviation.record),
+            pcr: None,
+            path: (!deviation.path.is_empty()).then_some(deviation.path),
+            measured: deviation.measured.map(|measured| measured.digest),
+            expected: deviation
+                .expected
+                .iter()
+                .map(|known| Expected {
+                    value: known.digest.as_bytes().to_vec(),
+                    source: known.manifest.clone(),
+                })
+                .collect(),
+            note: deviation.note,
+        }
+    }
+
+    /// Why a log that does not replay does not.
+    fn name_replay_failure(&self, error: &PrefixError) -> Reason {
+        let untouched = self.record.boot.as_ref().is_some_and(|boot| {
+            let claims = boot.outstanding.as_ref().map(|quote| &quote.claims);
+            let ima = claims.into_iter().flatten().flat_map(|bank| &bank.values);
+            let mut ima = ima
+                .filter(|value| u32::from(value.index) == IMA_PCR)
+                .peekable();
+            ima.peek().is_some() && ima.all(|value| value.value.iter().all(|byte| *byte == 0))
+        });
+        if matches!(error, PrefixError::DoesNotReplay { .. }) && untouched && self.received() > 0 {
+            Reason::ImaWithoutTpm
+        } else {
+            error.reason()
+        }
+    }
+
+    /// The last verdict, if it is about this boot.
+    fn current_verdict(&self) -> Result<Option<VerdictRecord>, Internal> {
+        let Some(boot) = &self.record.boot else {
+            return Ok(None);
+        };
+        let pending = self.changes.iter().rev().find_map(|change| match change {
+            Change::AddVerdict(_, verdict) => Some(verdict.clone()),
+            _ => None,
+        });
+        let last = match pending {
+            Some(verdict) => Some(verdict),
+            None => self
+                .store
+                .verdicts(&self.device, 1)?
+                .pop()
+                .map(|(_, verdict)| verdict),
+        };
+        Ok(last.filter(|verdict| verdict.boot == boot.number))
+    }
+
+    /// Adds a verdict to the history if it is another one; durable before the reply then.
+    fn set_verdict(
+        &mut self,
+        tier: Tier,
+        reasons: Vec<Reason>,
+        note: Option<String>,
+    ) -> Result<(), Internal> {
+        let boot = self.record.boot.as_ref().map_or(0, |boot| boot.number);
+        let tokens: Vec<String> = reasons.iter().map(|r| r.token().to_owned()).collect();
+        let unchanged = self
+            .current_verdict()?
+            .is_some_and(|last| last.tier == tier && last.reasons == tokens);
+        if unchanged {
+            return Ok(());
+        }
+        debug!("device {}: {tier}, {tokens:?}", self.device);
+        if let Some(note) = note {
+            let deviation = Deviation {
+                reason: tokens.first().cloned().unwrap_or_default(),
+                since: self.now.unix,
+                record: None,
+                pcr: Some(IMA_PCR as u8),
+                path: None,
+                measured: None,
+                expected: Vec::new(),
+                note: Some(note),
+            };
+            self.changes
+                .push(Change::AddDeviation(self.device, deviation));
+        }
+        let verdict = VerdictRecord {
+            at: self.now.unix,
+            boot,
+            tier,
+            reasons: tokens,
+        };
+        self.changes.push(Change::AddVerdict(self.device, verdict));
+        self.must_be_durable();
+        Ok(())
+    }
+
+    /// How the device stands: its verdict, or that the log must arrive first.
+    fn stands(&self) -> Result<Standing, Internal> {
+        let waiting = self
+            .record
+            .boot
+            .as_ref()
+            .is_none_or(|boot| boot.outstanding.is_some());
+        let verdict = self.current_verdict()?;
+        Ok(match verdict {
+            Some(verdict) if !waiting => Standing {
+                next_record: self.received(),
+                tier: verdict.tier,
+                reasons: reasons_of(&verdict.reasons),
+                wants_pcr_values: false,
+            },
+            _ => Standing {
+                next_record: self.received(),
+                reasons: vec![Reason::LogIncomplete],
+                ..Standing::default()
+            },
+        })
+    }
+}
+
+fn reasons_of(tokens: &[String]) -> Vec<Reason> {
+    tokens
+        .iter()
+        .filter_map(|token| Reason::from_token(token))
+        .collect()
+}
+
+fn verify_again(ak_public: &[u8], quote: &OutstandingQuote) -> Result<VerifiedQuote, Internal> {
+    let spoiled = || Internal::Other("a stored quote does not verify any more");
+    let ak = Public::parse(ak_public).map_err(|_| spoiled())?;
+    let key = VerifyingKey::new(&ak).map_err(|_| spoiled())?;
+    VerifiedQuote::verify(
+        &quote.attest,
+        &quote.signature,
+        &key,
+        &quote.extra_data,
+        None,
+    )
+    .map_err(|_| spoiled())
+}
+
+fn clock_of(boot: &BootState) -> ClockInfo {
+    ClockInfo {
+        clock: boot.clock,
+        reset_count: boot.reset_count,
+        restart_count: boot.restart_count,
+        safe: boot.clock_safe,
+    }
+}
+
+fn log_state(boot: &BootState) -> LogState {
+    LogState {
+        records: boot.certified,
+        log_pcrs: boot.log_pcrs,
+        values: values(&boot.pcrs),
+    }
+}
+
+fn values(banks: &[PcrBank]) -> BTreeMap<(HashAlg, u32), Digest> {
+    banks
+        .iter()
+        .filter_map(|bank| Some((HashAlg::from_u16(bank.alg)?, &bank.values)))
+        .flat_map(|(alg, values)| values.iter().map(move |value| (alg, value)))
+        .filter_map(|(alg, value)| {
+            let digest = Digest::new(alg, &value.value)?;
+            Some(((alg, u32::from(value.index)), digest))
+        })
+        .collect()
+}
+
+fn banks(state: &LogState) -> Vec<PcrBank> {
+    let mut banks: Vec<PcrBank> = Vec::new();
+    for ((alg, pcr), value) in &state.values {
+        let value = PcrValue {
+            index: *pcr as u8,
+            value: value.as_bytes().to_vec(),
+        };
+        match banks.last_mut() {
+            Some(bank) if bank.alg == alg.to_u16() => bank.values.push(value),
+            _ => banks.push(PcrBank {
+                alg: alg.to_u16(),
+                values: vec![value],
+            }),
+        }
+    }
+    banks
+}

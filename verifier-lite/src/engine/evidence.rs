@@ -1,0 +1,291 @@
+//! open, log and beat: what an enrolled device says, turned into one commit and a reply.
+//!
+//! A refusal changes nothing that is stored. A reply goes out only after the commit: durable when a
+//! device, a session, an admission or a verdict changed, batched when only a position or a nonce did.
+
+use std::time::Duration;
+
+use log::info;
+use mote_schemas::cbor::{self, Bytes, CborError};
+use mote_schemas::coap::{Body, Code};
+use mote_schemas::limits::MAX_MESSAGE;
+use mote_schemas::message::{Beat, Log, Nonce, Open, Reasons, Reply, Wants, path};
+use mote_schemas::reason::Reason;
+use mote_schemas::tpm::Public;
+use rustls_pki_types::UnixTime;
+
+use super::attest::{Attestation, Standing};
+use super::channel::Channel;
+use super::hello::{Keys, Pending};
+use super::outcome::Refusal;
+use super::{Engine, Internal, Now, random};
+use crate::admission::{Admission as Decision, Grounds};
+use crate::quote::VerifiedQuote;
+use crate::signature::VerifyingKey;
+use crate::store::{Admission, Change, DeviceRecord, Durability, Kid, NonceRecord, SessionRecord};
+
+/// Nonces outstanding per session: the last one, and the one before in case its reply was lost.
+const NONCES: usize = 2;
+
+/// A reply's payload, or a refusal.
+type Answer = Result<Result<Vec<u8>, Refusal>, Internal>;
+
+impl From<CborError> for Refusal {
+    fn from(error: CborError) -> Self {
+        Refusal::new(Reason::MessageMalformed, error)
+    }
+}
+
+impl Engine {
+    /// Opens the session of a challenge whose answer has just decrypted, and enrols its device.
+    pub(super) fn open(
+        &mut self,
+        now: Now,
+        kid: &Kid,
+        pending: &mut Pending,
+        body: &Body<'_>,
+    ) -> Answer {
+        if body.code() != Code::POST || !body.path_is(&[path::OPEN]) {
+            return Ok(Err(Refusal::new(
+                Reason::OutOfOrder,
+                "open the session first",
+            )));
+        }
+        let open: Open<'_> = match cbor::decode(body.payload()) {
+            Ok(open) => open,
+            Err(error) => return Ok(Err(error.into())),
+        };
+        let transcript = pending.channel.transcript();
+        let extra_data = transcript.qualifying_data(&pending.nonce);
+        let quote = (open.quote.attest.get(), open.quote.signature.get());
+        let verified = match verify(&pending.keys.ak_public, quote, &extra_data) {
+            Ok(verified) => verified,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        let device = pending.channel.record.device;
+        let mut record = match self.store.device(&device)? {
+            Some(record) => record,
+            None => self.enrol(now, &pending.keys),
+        };
+        if let Some(refusal) = refused(&record) {
+            return Ok(Err(refusal));
+        }
+        let ended = record.session.replace(*kid).filter(|old| old != kid);
+        record.software = open.software.map(|text| text.get().to_owned());
+
+        let mut attestation = Attestation::new(self, now, device, record)?;
+        attestation.must_be_durable();
+        let standing = if attestation.is_admitted() {
+            if let Err(refusal) = attestation.quote(&verified, quote, &extra_data, open.records) {
+                return Ok(Err(refusal));
+            }
+            attestation.claims(&open.pcrs);
+            attestation.settle()?
+        } else {
+            Standing::pending_admission()
+        };
+        let (mut changes, durability) = attestation.finish();
+        let nonce = self.next_nonce(now, &mut pending.channel.record)?;
+        changes.extend(ended.map(Change::RemoveSession));
+        changes.push(Change::PutSession(*kid, pending.channel.record.clone()));
+        self.store.commit(&changes, durability)?;
+        if let Some(ended) = ended {
+            self.channels.take(&ended);
+        }
+        info!(
+            "device {device}: session {kid} opened, {}",
+            standing.tier.word()
+        );
+        self.reply(&standing, Some(&nonce)).map(Ok)
+    }
+
+    /// log or beat in an open session.
+    pub(super) fn evidence(
+        &mut self,
+        now: Now,
+        kid: &Kid,
+        channel: &mut Channel,
+        body: &Body<'_>,
+    ) -> Answer {
+        let device = channel.record.device;
+        let Some(record) = self.store.device(&device)? else {
+            return Ok(Err(Refusal::new(Reason::DeviceUnknown, "say hello again")));
+        };
+        if let Some(refusal) = refused(&record) {
+            return Ok(Err(refusal));
+        }
+        match body.code() {
+            Code::POST if body.path_is(&[path::LOG]) => self.log(now, channel, record, body),
+            Code::POST if body.path_is(&[path::BEAT]) => self.beat(now, kid, channel, record, body),
+            _ => Ok(Err(Refusal::new(
+                Reason::OutOfOrder,
+                "the session is open already",
+            ))),
+        }
+    }
+
+    fn log(
+        &mut self,
+        now: Now,
+        channel: &Channel,
+        record: DeviceRecord,
+        body: &Body<'_>,
+    ) -> Answer {
+        let log: Log<'_> = match cbor::decode(body.payload()) {
+            Ok(log) => log,
+            Err(error) => return Ok(Err(error.into())),
+        };
+        let mut attestation = Attestation::new(self, now, channel.record.device, record)?;
+        let standing = if attestation.is_admitted() {
+            if let Err(refusal) = attestation.append(log.from, &log.entries)? {
+                return Ok(Err(refusal));
+            }
+            attestation.settle()?
+        } else {
+            Standing::pending_admission()
+        };
+        let (changes, durability) = attestation.finish();
+        self.store.commit(&changes, durability)?;
+        self.reply(&standing, None).map(Ok)
+    }
+
+    fn beat(
+        &mut self,
+        now: Now,
+        kid: &Kid,
+        channel: &mut Channel,
+        record: DeviceRecord,
+        body: &Body<'_>,
+    ) -> Answer {
+        let beat: Beat<'_> = match cbor::decode(body.payload()) {
+            Ok(beat) => beat,
+            Err(error) => return Ok(Err(error.into())),
+        };
+        let device = channel.record.device;
+        let mut session = channel.record.clone();
+        let id = u64::from(beat.nonce_id);
+        let known = session.nonces.iter().position(|nonce| nonce.id == id);
+        let nonce = known.map(|at| session.nonces.remove(at));
+        let Some(nonce) = nonce.filter(|nonce| now.unix < nonce.expires) else {
+            let standing = Attestation::new(self, now, device, record)?.nonce_expired()?;
+            let fresh = self.next_nonce(now, &mut session)?;
+            let change = Change::PutSession(*kid, session.clone());
+            self.store.commit(&[change], Durability::Batched)?;
+            channel.record = session;
+            return self.reply(&standing, Some(&fresh)).map(Ok);
+        };
+        let extra_data = channel.transcript().qualifying_data(&nonce.value);
+        let quote = (beat.quote.attest.get(), beat.quote.signature.get());
+        let verified = match verify(&record.ak_public, quote, &extra_data) {
+            Ok(verified) => verified,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        let mut attestation = Attestation::new(self, now, device, record)?;
+        let standing = if attestation.is_admitted() {
+            let carried = beat.entries.map_or(0, |entries| entries.len());
+            let last = beat.from.map(|from| from.saturating_add(carried));
+            let records = beat.records.or(last).unwrap_or(0);
+            if let Err(refusal) = attestation.quote(&verified, quote, &extra_data, records) {
+                return Ok(Err(refusal));
+            }
+            if let Some(pcrs) = &beat.pcrs {
+                attestation.claims(pcrs);
+            }
+            if let (Some(from), Some(entries)) = (beat.from, &beat.entries)
+                && let Err(refusal) = attestation.append(from, entries)?
+            {
+                return Ok(Err(refusal));
+            }
+            attestation.settle()?
+        } else {
+            Standing::pending_admission()
+        };
+        let (mut changes, durability) = attestation.finish();
+        let fresh = self.next_nonce(now, &mut session)?;
+        changes.push(Change::PutSession(*kid, session.clone()));
+        self.store.commit(&changes, durability)?;
+        channel.record = session;
+        self.reply(&standing, Some(&fresh)).map(Ok)
+    }
+
+    /// A device that this verifier has not seen before.
+    fn enrol(&self, now: Now, keys: &Keys) -> DeviceRecord {
+        let certificate = keys.ek_certificate.as_deref();
+        let time = UnixTime::since_unix_epoch(Duration::from_millis(now.unix));
+        let decision =
+            Public::parse(&keys.ek_public).map(|ek| self.rules.decide(&ek, certificate, time));
+        let admitted = |by: &str| Admission::Admitted {
+            by: by.to_owned(),
+            at: now.unix,
+        };
+        DeviceRecord {
+            ek_public: keys.ek_public.clone(),
+            ak_public: keys.ak_public.clone(),
+            ek_certificate: keys.ek_certificate.clone(),
+            name: None,
+            enrolled_at: now.unix,
+            admission: match decision {
+                Ok(Decision::Admitted(Grounds::AllowList)) => admitted("allow-list"),
+                Ok(Decision::Admitted(Grounds::Certificate)) => admitted("ek-certificate"),
+                // hello has refused what decide refuses.
+                Ok(Decision::Pending(_) | Decision::Refused(_)) | Err(_) => Admission::Pending,
+            },
+            boot: None,
+            last_seen: Some(now.unix),
+            session: None,
+            software: None,
+        }
+    }
+
+    /// A fresh nonce, remembered in `session`.
+    fn next_nonce(&self, now: Now, session: &mut SessionRecord) -> Result<NonceRecord, Internal> {
+        let id = session.nonces.last().map_or(0, |last| (last.id + 1) & 0xff);
+        let nonce = NonceRecord {
+            id,
+            value: random::<16>()?.to_vec(),
+            expires: now.unix + 1000 * u64::from(self.settings.nonce_lifetime),
+        };
+        session.nonces.push(nonce.clone());
+        let surplus = session.nonces.len().saturating_sub(NONCES);
+        session.nonces.drain(..surplus);
+        Ok(nonce)
+    }
+
+    fn reply(&self, standing: &Standing, nonce: Option<&NonceRecord>) -> Result<Vec<u8>, Internal> {
+        let reply = Reply {
+            next_record: standing.next_record,
+            tier: standing.tier,
+            nonce: nonce.and_then(|nonce| {
+                Some(Nonce {
+                    id: u8::try_from(nonce.id).ok()?,
+                    value: Bytes::new(&nonce.value)?,
+                    lifetime: self.settings.nonce_lifetime,
+                })
+            }),
+            interval: nonce.map(|_| self.settings.interval),
+            reasons: Reasons::new(standing.reasons.iter().copied()),
+            wants: standing.wants_pcr_values.then_some(Wants::PCR_VALUES),
+        };
+        let mut payload = vec![0; MAX_MESSAGE];
+        let len = cbor::encode(&reply, &mut payload)
+            .map_err(|_| Internal::Other("a reply does not fit a message"))?;
+        payload.truncate(len);
+        Ok(payload)
+    }
+}
+
+fn verify(
+    ak_public: &[u8],
+    (attest, signature): (&[u8], &[u8]),
+    extra_data: &[u8],
+) -> Result<VerifiedQuote, Refusal> {
+    let ak = Public::parse(ak_public).map_err(|e| Refusal::new(Reason::AkUnsuitable, e))?;
+    let key = VerifyingKey::new(&ak).map_err(|e| Refusal::new(e.reason(), e))?;
+    VerifiedQuote::verify(attest, signature, &key, extra_data, None)
+        .map_err(|e| Refusal::new(e.reason(), e))
+}
+
+fn refused(record: &DeviceRecord) -> Option<Refusal> {
+    let refused = matches!(record.admission, Admission::Refused { .. });
+    refused.then(|| Refusal::new(Reason::AdmissionRefused, "the operator refused this device"))
+}

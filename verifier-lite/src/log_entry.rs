@@ -1,0 +1,68 @@
+//! Entries of a measurement log as the verifier holds them.
+
+use mote_schemas::ima;
+use mote_schemas::tpm::{Digest, HashAlg};
+
+use crate::store;
+
+/// One measurement, from wherever it came: sent in full, or looked up among reference values.
+///
+/// What it says is the peer's word until [`crate::prefix::PendingLog`] has certified it, and even then
+/// the name of its template is: only the template data is in the PCR, and not even that of a violation.
+pub trait LogEntry {
+    /// The PCR it was extended into.
+    fn pcr(&self) -> u32;
+
+    /// Name of its template, or the format string.
+    fn template_name(&self) -> &str;
+
+    /// The measured fields.
+    fn template_data(&self) -> &[u8];
+
+    /// Whether the kernel could not vouch for what it measured.
+    fn is_violation(&self) -> bool;
+
+    /// What the kernel extended into `bank` for it.
+    fn extend_digest(&self, bank: HashAlg) -> Digest {
+        if self.is_violation() {
+            return Digest::ones(bank);
+        }
+        let record = ima::Record {
+            pcr: self.pcr(),
+            // Not looked at: what the list shows of a measurement is in no PCR.
+            template_hash: Digest::ones(HashAlg::Sha1),
+            template_name: self.template_name(),
+            template_data: self.template_data(),
+        };
+        record.template_digest(bank)
+    }
+}
+
+impl LogEntry for store::Record {
+    fn pcr(&self) -> u32 {
+        self.pcr
+    }
+
+    fn template_name(&self) -> &str {
+        &self.template
+    }
+
+    fn template_data(&self) -> &[u8] {
+        &self.data
+    }
+
+    fn is_violation(&self) -> bool {
+        self.violation
+    }
+}
+
+impl From<&ima::Record<'_>> for store::Record {
+    fn from(record: &ima::Record<'_>) -> Self {
+        store::Record {
+            template: record.template_name.into(),
+            data: record.template_data.to_vec(),
+            pcr: record.pcr,
+            violation: record.is_violation(),
+        }
+    }
+}

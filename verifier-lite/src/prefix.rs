@@ -1,0 +1,441 @@
+//! Which part of a device's IMA log a quote certifies.
+//!
+//! The kernel appends to its list first and extends the TPM after, and the agent reads the list after the
+//! quote; so what arrives may be more, or, while it is still arriving, less, than what was quoted. Replay
+//! finds the number of records after which the selected PCRs hash to the quote's `pcrDigest`: that prefix
+//! is certified, the rest waits for the next quote (TPM 2.0 Library part 1, 17; part 3, `TPM2_Quote`).
+//!
+//! Records and PCR values are the peer's word. The values of PCRs that IMA extends are replayed and never
+//! taken from the peer; those of the others are believed only because they too hash to the quote's digest.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use mote_schemas::limits::PCR_COUNT;
+use mote_schemas::pcr::{extend, initial};
+use mote_schemas::reason::Reason;
+use mote_schemas::tpm::{Digest, HashAlg, PcrSelection, hash};
+
+use crate::log_entry::LogEntry;
+use crate::quote::VerifiedQuote;
+
+/// The PCR that the kernel extends unless its policy names another (`CONFIG_IMA_MEASURE_PCR_IDX`).
+pub const IMA_PCR: u32 = 10;
+
+/// Why nothing can be certified.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PrefixError {
+    /// Records are missing before those that came.
+    Gap {
+        /// Number of the record wanted next.
+        wanted: u64,
+        /// Number of the first record that came.
+        got: u64,
+    },
+    /// A record in a PCR that no TPM has.
+    NoSuchPcr {
+        /// Number of the record.
+        record: u64,
+        /// Its PCR.
+        pcr: u32,
+    },
+    /// The quote does not cover a PCR that IMA extends.
+    ImaPcrNotQuoted {
+        /// The PCR.
+        pcr: u32,
+    },
+    /// The value of a quoted PCR is neither known nor claimed; or, of one that IMA extends, not known
+    /// after the records certified so far, so that the log must be replayed from its start.
+    UnknownPcr {
+        /// Its bank.
+        bank: HashAlg,
+        /// Its number.
+        pcr: u32,
+    },
+    /// The values that the peer claims do not hash to the quote's digest.
+    PcrDigestMismatch,
+    /// There are records, but the quoted PCRs were never extended: the kernel's IMA had found no TPM when
+    /// it started, so nothing vouches for its log.
+    ImaWithoutTpm,
+    /// All records are here, and after none of them do the PCRs hash to the quote's digest: a record was
+    /// left out, changed or added.
+    DoesNotReplay {
+        /// How many records there are, from the first of the boot.
+        records: u64,
+    },
+}
+
+impl PrefixError {
+    /// The reason to give.
+    pub fn reason(&self) -> Reason {
+        match self {
+            PrefixError::Gap { .. } => Reason::LogGap,
+            PrefixError::NoSuchPcr { .. } => Reason::RecordMalformed,
+            PrefixError::ImaPcrNotQuoted { .. } => Reason::QuotePcrSelection,
+            PrefixError::UnknownPcr { .. } => Reason::QuoteOutstanding,
+            PrefixError::PcrDigestMismatch => Reason::PcrDigestMismatch,
+            PrefixError::ImaWithoutTpm => Reason::ImaWithoutTpm,
+            PrefixError::DoesNotReplay { .. } => Reason::LogDoesNotReplay,
+        }
+    }
+}
+
+impl fmt::Display for PrefixError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PrefixError::Gap { wanted, got } => {
+                write!(f, "record {wanted} is wanted next, but {got} came")
+            }
+            PrefixError::NoSuchPcr { record, pcr } => {
+                write!(f, "record {record} is in PCR {pcr}, which no TPM has")
+            }
+            PrefixError::ImaPcrNotQuoted { pcr } => {
+                write!(
+                    f,
+                    "the log is in PCR {pcr} too, which the quote does not cover"
+                )
+            }
+            PrefixError::UnknownPcr { bank, pcr } => {
+                write!(f, "the value of PCR {pcr} in bank {bank} is not known")
+            }
+            PrefixError::PcrDigestMismatch => {
+                f.write_str("the PCR values do not hash to the quote's pcrDigest")
+            }
+            PrefixError::ImaWithoutTpm => {
+                f.write_str("there is a log, but no record of it was extended into the TPM")
+            }
+            PrefixError::DoesNotReplay { records } => write!(
+                f,
+                "the quoted PCRs are not reached by replaying the log's {records} records"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for PrefixError {}
+
+/// Where a log stands: what to store after a quote, and to go on from at the next.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct LogState {
+    /// Records since the boot.
+    pub records: u64,
+    /// PCRs that records went into, besides [`IMA_PCR`]: bit n is PCR n.
+    pub log_pcrs: u32,
+    /// PCR values after those records, by bank and PCR.
+    pub values: BTreeMap<(HashAlg, u32), Digest>,
+}
+
+impl LogState {
+    /// Right after a TPM reset: no records, and nothing known of any PCR.
+    pub fn at_boot() -> Self {
+        Self::default()
+    }
+
+    /// A PCR's value, if known.
+    pub fn value(&self, bank: HashAlg, pcr: u32) -> Option<&Digest> {
+        self.values.get(&(bank, pcr))
+    }
+}
+
+/// A log state that a quote vouches for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertifiedPrefix(LogState);
+
+impl CertifiedPrefix {
+    /// How many records of the boot are certified, and the PCR values after them.
+    pub fn state(&self) -> &LogState {
+        &self.0
+    }
+}
+
+/// What a quote certified.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certified<E> {
+    prefix: CertifiedPrefix,
+    first: u64,
+    entries: Vec<E>,
+}
+
+impl<E> Certified<E> {
+    /// The whole prefix, with its PCR values.
+    pub fn prefix(&self) -> &CertifiedPrefix {
+        &self.prefix
+    }
+
+    /// The records that this quote added to it, with their numbers; perhaps none.
+    pub fn entries(&self) -> impl ExactSizeIterator<Item = (u64, &E)> {
+        self.entries
+            .iter()
+            .enumerate()
+            .map(|(index, entry)| (self.first + index as u64, entry))
+    }
+}
+
+/// Outcome of [`PendingLog::certify`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome<E> {
+    /// The quote certifies these records.
+    Certified(Certified<E>),
+    /// The quote covers records that have not arrived. Append them and call again with this quote.
+    NeedMore,
+}
+
+/// Records since the last certified one, waiting for a quote that covers them.
+#[derive(Clone, Debug)]
+pub struct PendingLog<E> {
+    start: LogState,
+    entries: Vec<E>,
+    /// PCRs that `entries` went into: bit n is PCR n.
+    pcrs: u32,
+    replay: Option<Replay>,
+}
+
+impl<E: LogEntry> PendingLog<E> {
+    /// Goes on from here: [`LogState::at_boot`], or what was certified last.
+    pub fn new(start: LogState) -> Self {
+        PendingLog {
+            start,
+            entries: Vec::new(),
+            pcrs: 0,
+            replay: None,
+        }
+    }
+
+    /// What was certified last.
+    pub fn start(&self) -> &LogState {
+        &self.start
+    }
+
+    /// Number of the record wanted next.
+    pub fn next_record(&self) -> u64 {
+        self.start.records + self.entries.len() as u64
+    }
+
+    /// Adds records, the first of which has number `first` in the boot's log. Those that are here already
+    /// are passed over (a retransmission repeats them); returns how many were new. On an error nothing
+    /// is added.
+    pub fn append(
+        &mut self,
+        first: u64,
+        entries: impl IntoIterator<Item = E>,
+    ) -> Result<usize, PrefixError> {
+        let wanted = self.next_record();
+        let Some(known) = wanted.checked_sub(first) else {
+            return Err(PrefixError::Gap { wanted, got: first });
+        };
+        let known = usize::try_from(known).unwrap_or(usize::MAX);
+        let new: Vec<E> = entries.into_iter().skip(known).collect();
+        let mut pcrs = self.pcrs;
+        for (record, entry) in (wanted..).zip(&new) {
+            let pcr = entry.pcr();
+            if pcr as usize >= PCR_COUNT {
+                return Err(PrefixError::NoSuchPcr { record, pcr });
+            }
+            pcrs |= 1 << pcr;
+        }
+        self.pcrs = pcrs;
+        let count = new.len();
+        self.entries.extend(new);
+        Ok(count)
+    }
+
+    /// Finds the records that `quote` covers. `claims` are PCR values that the peer says it had when it was
+    /// made: needed for PCRs that IMA does not extend and whose value is not known from before, or has
+    /// changed since; of a PCR that IMA extends, a claim only saves work. `all_here` says that no
+    /// record that the quote could cover is still to come: then it must be matched.
+    ///
+    /// On an error, and when more is needed, what was certified and what is pending stays as it was.
+    pub fn certify(
+        &mut self,
+        quote: &VerifiedQuote,
+        claims: &BTreeMap<(HashAlg, u32), Digest>,
+        all_here: bool,
+    ) -> Result<Outcome<E>, PrefixError> {
+        let log_pcrs = self.log_pcrs(quote.selection())?;
+        // Replay done for this quote before is not done again.
+        let mut replay = match self.replay.take() {
+            Some(replay) if replay.is_for(quote, claims, log_pcrs) => replay,
+            _ => Replay::new(&self.start, log_pcrs, quote, claims)?,
+        };
+        while !replay.is_reached() {
+            let Some(entry) = self.entries.get(replay.replayed) else {
+                self.replay = Some(replay);
+                return if all_here {
+                    Err(PrefixError::DoesNotReplay {
+                        records: self.next_record(),
+                    })
+                } else {
+                    Ok(Outcome::NeedMore)
+                };
+            };
+            replay.step(entry);
+        }
+        let first = self.start.records;
+        // The kernel extends its first record (`boot_aggregate`) before anything can make a quote.
+        if first == 0 && replay.replayed == 0 && !self.entries.is_empty() {
+            return Err(PrefixError::ImaWithoutTpm);
+        }
+        let entries: Vec<E> = self.entries.drain(..replay.replayed).collect();
+        self.pcrs = self
+            .entries
+            .iter()
+            .fold(0, |pcrs, entry| pcrs | 1 << entry.pcr());
+        self.start = replay.into_state(first + entries.len() as u64);
+        Ok(Outcome::Certified(Certified {
+            prefix: CertifiedPrefix(self.start.clone()),
+            first,
+            entries,
+        }))
+    }
+
+    /// All PCRs that records went into, [`IMA_PCR`] included even before the first: its value must never
+    /// be taken from a claim. Each must be quoted.
+    fn log_pcrs(&self, selection: &PcrSelection) -> Result<u32, PrefixError> {
+        let quoted = selection
+            .banks()
+            .iter()
+            .fold(0, |all, bank| all | bank.mask());
+        let log_pcrs = self.start.log_pcrs | self.pcrs | 1 << IMA_PCR;
+        let missing = log_pcrs & !quoted;
+        if missing != 0 {
+            let pcr = missing.trailing_zeros();
+            return Err(PrefixError::ImaPcrNotQuoted { pcr });
+        }
+        Ok(log_pcrs)
+    }
+}
+
+/// A PCR that is replayed, in one bank.
+#[derive(Clone, Debug)]
+struct Replayed {
+    pcr: u32,
+    value: Digest,
+    /// Offset of its value in [`Replay::composite`].
+    offset: usize,
+    /// What the peer says it was at the quote.
+    claimed: Option<Digest>,
+}
+
+/// Replay of one pending log against one quote.
+#[derive(Clone, Debug)]
+struct Replay {
+    quote: VerifiedQuote,
+    claims: BTreeMap<(HashAlg, u32), Digest>,
+    log_pcrs: u32,
+    /// Values of all selected PCRs in TPM order, as far as replayed.
+    composite: Vec<u8>,
+    pcrs: Vec<Replayed>,
+    replayed: usize,
+    /// All claims together hash to the quote's digest, so they are what the PCRs were: then comparing
+    /// with them is enough, and cheaper than a hash over all PCRs after every record.
+    claims_hold: bool,
+}
+
+impl Replay {
+    fn new(
+        start: &LogState,
+        log_pcrs: u32,
+        quote: &VerifiedQuote,
+        claims: &BTreeMap<(HashAlg, u32), Digest>,
+    ) -> Result<Self, PrefixError> {
+        let mut composite = Vec::new();
+        let mut claimed_composite = Vec::new();
+        let mut pcrs: Vec<Replayed> = Vec::new();
+        for (bank, pcr) in quote.selection() {
+            let claimed = claims
+                .get(&(bank, pcr))
+                .copied()
+                .filter(|value| value.alg() == bank);
+            let known = start.value(bank, pcr).copied();
+            let value = if log_pcrs >> pcr & 1 == 0 {
+                claimed.or(known)
+            } else if start.records == 0 {
+                Some(initial(bank, pcr))
+            } else {
+                known
+            };
+            let value = value.ok_or(PrefixError::UnknownPcr { bank, pcr })?;
+            if log_pcrs >> pcr & 1 == 1 {
+                pcrs.push(Replayed {
+                    pcr,
+                    value,
+                    offset: composite.len(),
+                    claimed,
+                });
+            }
+            composite.extend_from_slice(value.as_bytes());
+            claimed_composite.extend_from_slice(claimed.unwrap_or(value).as_bytes());
+        }
+        let claims_hold = pcrs.iter().all(|pcr| pcr.claimed.is_some());
+        if claims_hold && !is_digest_of(quote, &claimed_composite) {
+            return Err(PrefixError::PcrDigestMismatch);
+        }
+        Ok(Replay {
+            quote: *quote,
+            claims: claims.clone(),
+            log_pcrs,
+            composite,
+            pcrs,
+            replayed: 0,
+            claims_hold,
+        })
+    }
+
+    fn is_for(
+        &self,
+        quote: &VerifiedQuote,
+        claims: &BTreeMap<(HashAlg, u32), Digest>,
+        log_pcrs: u32,
+    ) -> bool {
+        self.quote == *quote && self.claims == *claims && self.log_pcrs == log_pcrs
+    }
+
+    /// Whether the PCRs, as far as replayed, are the quoted ones.
+    fn is_reached(&mut self) -> bool {
+        if self.claims_hold {
+            return self.pcrs.iter().all(|pcr| pcr.claimed == Some(pcr.value));
+        }
+        for pcr in &self.pcrs {
+            let value = pcr.value.as_bytes();
+            self.composite[pcr.offset..pcr.offset + value.len()].copy_from_slice(value);
+        }
+        is_digest_of(&self.quote, &self.composite)
+    }
+
+    fn step<E: LogEntry>(&mut self, entry: &E) {
+        let pcr = entry.pcr();
+        for replayed in self.pcrs.iter_mut().filter(|replayed| replayed.pcr == pcr) {
+            let digest = entry.extend_digest(replayed.value.alg());
+            // An entry that answers with another bank's digest extends nothing, and so never matches.
+            if let Ok(value) = extend(&replayed.value, &digest) {
+                replayed.value = value;
+            }
+        }
+        self.replayed += 1;
+    }
+
+    fn into_state(mut self, records: u64) -> LogState {
+        for pcr in &self.pcrs {
+            let value = pcr.value.as_bytes();
+            self.composite[pcr.offset..pcr.offset + value.len()].copy_from_slice(value);
+        }
+        let mut rest = &self.composite[..];
+        let mut values = BTreeMap::new();
+        for (bank, pcr) in self.quote.selection() {
+            let (value, tail) = rest.split_at(bank.digest_len());
+            rest = tail;
+            if let Some(value) = Digest::new(bank, value) {
+                values.insert((bank, pcr), value);
+            }
+        }
+        LogState {
+            records,
+            log_pcrs: self.log_pcrs,
+            values,
+        }
+    }
+}
+
+fn is_digest_of(quote: &VerifiedQuote, composite: &[u8]) -> bool {
+    hash(quote.pcr_digest().alg(), &[composite]) == *quote.pcr_digest()
+}

@@ -1,0 +1,452 @@
+//! What is right and wrong with certified records.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+#[path = "common/device.rs"]
+mod device;
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+use std::process::Command;
+
+use common::{run, unhex};
+use device::{Device, Pcrs, recorded_list, recorded_pcrs, recorded_quote, recorded_selection};
+use mote_schemas::ima::{Endian, Record, TemplateWriter};
+use mote_schemas::message::Tier;
+use mote_schemas::tpm::{BankSelection, Digest, HashAlg, PcrSelection, hash};
+use mote_verifier::appraise::{Appraisal, Deviation, Fault, KnownFile, ReferenceLookup, appraise};
+use mote_verifier::prefix::{Certified, LogState, Outcome, PendingLog};
+use mote_verifier::store::Record as StoredRecord;
+use proptest::prelude::*;
+
+/// Reference values as `sha256sum` prints them.
+#[derive(Default)]
+struct Files {
+    by_path: HashMap<Vec<u8>, Vec<Digest>>,
+    by_digest: HashMap<Digest, Vec<Vec<u8>>>,
+    excluded: HashSet<Vec<u8>>,
+}
+
+impl Files {
+    /// Every file of the recorded device's root file system before it booted.
+    fn recorded() -> Self {
+        let list = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../tests/data/debian12-amd64-6.1/rootfs.sha256.gz");
+        let text = String::from_utf8(run(Command::new("zcat").arg(list))).unwrap();
+        let mut files = Files::default();
+        for line in text.lines() {
+            let (digest, path) = line.split_once("  ").unwrap();
+            // A backslash in front says that those in the name are doubled.
+            let (digest, path) = match digest.strip_prefix('\\') {
+                Some(digest) => (digest, path.replace("\\\\", "\\")),
+                None => (digest, path.to_owned()),
+            };
+            files.add(&path, Digest::new(HashAlg::Sha256, &unhex(digest)).unwrap());
+        }
+        files
+    }
+
+    fn add(&mut self, path: &str, digest: Digest) {
+        let path = path.replace(' ', "_").into_bytes();
+        self.by_path.entry(path.clone()).or_default().push(digest);
+        self.by_digest.entry(digest).or_default().push(path);
+    }
+}
+
+impl ReferenceLookup for Files {
+    fn allows(&self, path: &[u8], digest: &Digest) -> bool {
+        self.by_path
+            .get(path)
+            .is_some_and(|digests| digests.contains(digest))
+    }
+
+    fn with_path(&self, path: &[u8]) -> Vec<KnownFile> {
+        let digests = self.by_path.get(path).into_iter().flatten();
+        digests.map(|digest| known(path, digest)).collect()
+    }
+
+    fn with_digest(&self, digest: &Digest) -> Vec<KnownFile> {
+        let paths = self.by_digest.get(digest).into_iter().flatten();
+        paths.map(|path| known(path, digest)).collect()
+    }
+
+    fn is_excluded(&self, path: &[u8]) -> bool {
+        self.excluded.contains(path)
+    }
+}
+
+fn known(path: &[u8], digest: &Digest) -> KnownFile {
+    KnownFile {
+        path: path.to_vec(),
+        digest: *digest,
+        manifest: "edge-1.3".to_owned(),
+    }
+}
+
+fn certified(
+    pending: &mut PendingLog<StoredRecord>,
+    quote: &mote_verifier::quote::VerifiedQuote,
+    claims: &Pcrs,
+) -> Certified<StoredRecord> {
+    match pending.certify(quote, claims, true) {
+        Ok(Outcome::Certified(certified)) => certified,
+        other => panic!("not certified: {other:?}"),
+    }
+}
+
+fn summary(appraisal: &Appraisal) -> Vec<(u64, &'static str, String)> {
+    let line = |deviation: &Deviation| {
+        (
+            deviation.record,
+            deviation.fault.reason().token(),
+            String::from_utf8_lossy(&deviation.path).into_owned(),
+        )
+    };
+    appraisal.deviations.iter().map(line).collect()
+}
+
+#[test]
+fn of_the_recorded_log_exactly_what_was_made_at_run_time_deviates() {
+    let files = Files::recorded();
+    let mut pending = PendingLog::new(LogState::at_boot());
+    pending.append(0, recorded_list()).unwrap();
+    let first = certified(&mut pending, &recorded_quote(1), &recorded_pcrs(1));
+    let first = appraise(&first, &files, Endian::Little);
+    assert_eq!(first.tier, Tier::Contraindicated);
+    let lines = summary(&first);
+    let found: Vec<_> = lines
+        .iter()
+        .map(|(record, token, path)| (*record, *token, path.as_str()))
+        .collect();
+    assert_eq!(found.len(), 3, "{found:?}");
+    assert_eq!(
+        found[0],
+        (184, "file-unknown", "/var/lib/systemd/random-seed")
+    );
+    assert_eq!((found[1].0, found[1].1), (212, "file-unknown"));
+    assert!(found[1].2.starts_with("/var/log/journal/") || found[1].2.starts_with("/run/log/"));
+    assert_eq!(found[2], (285, "file-unknown", "/capture.sh"));
+
+    let second = certified(&mut pending, &recorded_quote(2), &recorded_pcrs(2));
+    let second = appraise(&second, &files, Endian::Little);
+    assert_eq!(second.tier, Tier::Contraindicated);
+    let jobs: Vec<_> = (1..=7)
+        .map(|job| {
+            (
+                2382 + job,
+                "file-unknown",
+                format!("/usr/local/bin/job{job}"),
+            )
+        })
+        .collect();
+    assert_eq!(summary(&second), jobs);
+}
+
+#[test]
+fn without_the_unknown_files_the_recorded_device_is_affirmed() {
+    let mut files = Files::recorded();
+    let mut pending = PendingLog::new(LogState::at_boot());
+    pending.append(0, recorded_list()).unwrap();
+    let first = certified(&mut pending, &recorded_quote(1), &recorded_pcrs(1));
+    for deviation in appraise(&first, &files, Endian::Little).deviations {
+        files.excluded.insert(deviation.path);
+    }
+    let appraisal = appraise(&first, &files, Endian::Little);
+    assert_eq!(appraisal.deviations, []);
+    assert_eq!(appraisal.tier, Tier::Affirming);
+    let nothing = certified(&mut pending, &recorded_quote(2), &recorded_pcrs(2));
+    files.excluded.clear();
+    assert_eq!(
+        appraise(&nothing, &files, Endian::Little).deviations.len(),
+        7
+    );
+    let nothing = certified(&mut pending, &recorded_quote(2), &recorded_pcrs(2));
+    assert_eq!(appraise(&nothing, &files, Endian::Little).tier, Tier::None);
+}
+
+fn digest(byte: u8) -> Digest {
+    Digest::new(HashAlg::Sha256, &[byte; 32]).unwrap()
+}
+
+fn record(template: &str, build: impl FnOnce(&mut TemplateWriter<'_>)) -> StoredRecord {
+    let mut buffer = [0; 2048];
+    let mut writer = TemplateWriter::new(Endian::Little, &mut buffer);
+    build(&mut writer);
+    (&Record::measured(10, HashAlg::Sha1, template, writer.finish())).into()
+}
+
+fn file(path: &str, digest: &Digest) -> StoredRecord {
+    record("ima-ng", |writer| {
+        writer
+            .digest(digest.alg().name(), digest.as_bytes())
+            .unwrap();
+        writer.text(path.as_bytes()).unwrap();
+    })
+}
+
+fn boot_aggregate(pcrs: &Pcrs, bank: HashAlg, last: u32) -> StoredRecord {
+    let values: Vec<&[u8]> = (0..=last)
+        .map(|pcr| pcrs[&(bank, pcr)].as_bytes())
+        .collect();
+    file("boot_aggregate", &hash(bank, &values))
+}
+
+/// Appraises this whole log of a device that quotes `selection`.
+fn judge(selection: PcrSelection, boot: &Pcrs, log: &[StoredRecord], files: &Files) -> Appraisal {
+    let mut device = Device::new(selection, boot);
+    for record in log {
+        device.extend(record);
+    }
+    let claims = device.pcrs.clone();
+    let mut pending = PendingLog::new(LogState::at_boot());
+    pending.append(0, log.to_vec()).unwrap();
+    appraise(
+        &certified(&mut pending, &device.quote(), &claims),
+        files,
+        Endian::Little,
+    )
+}
+
+/// Appraises one record behind a boot aggregate that is right.
+fn judge_one(record: StoredRecord, files: &Files) -> Appraisal {
+    let boot = recorded_pcrs(1);
+    let log = [boot_aggregate(&boot, HashAlg::Sha256, 9), record];
+    judge(recorded_selection(), &boot, &log, files)
+}
+
+fn only(appraisal: Appraisal) -> Deviation {
+    let [deviation] = <[Deviation; 1]>::try_from(appraisal.deviations).unwrap();
+    assert_eq!(appraisal.tier, deviation.fault.tier());
+    assert_eq!(deviation.record, 1);
+    deviation
+}
+
+#[test]
+fn a_changed_file_is_told_from_an_unknown_one() {
+    let mut files = Files::default();
+    files.add("/usr/bin/pump ctl", digest(1));
+    files.add("/usr/bin/other", digest(2));
+
+    let right = judge_one(file("/usr/bin/pump_ctl", &digest(1)), &files);
+    assert_eq!((right.tier, right.deviations.len()), (Tier::Affirming, 0));
+
+    let modified = only(judge_one(file("/usr/bin/pump_ctl", &digest(3)), &files));
+    assert_eq!(modified.fault, Fault::FileModified);
+    assert_eq!(modified.expected, [known(b"/usr/bin/pump_ctl", &digest(1))]);
+    assert_eq!(modified.note, None);
+    assert_eq!(
+        modified.measured.unwrap().to_string(),
+        format!("sha256:{}", "03".repeat(32))
+    );
+
+    let unknown = only(judge_one(file("/tmp/x", &digest(3)), &files));
+    assert_eq!(unknown.fault, Fault::FileUnknown);
+    assert!(unknown.expected.is_empty());
+    assert_eq!(unknown.note, None);
+
+    let moved = only(judge_one(file("/tmp/x", &digest(1)), &files));
+    assert_eq!(moved.fault, Fault::FileUnknown);
+    assert_eq!(
+        moved.note.unwrap(),
+        "this content is known as /usr/bin/pump_ctl in manifest edge-1.3"
+    );
+
+    let sha1 = Digest::new(HashAlg::Sha1, &[1; 20]).unwrap();
+    let other_algorithm = only(judge_one(file("/usr/bin/other", &sha1), &files));
+    assert_eq!(other_algorithm.fault, Fault::DigestAlgorithmUnknown);
+
+    let verity = record("ima-ngv2", |writer| {
+        writer.digest("verity:sha256", &[2; 32]).unwrap();
+        writer.text(b"/usr/bin/other").unwrap();
+    });
+    assert_eq!(
+        only(judge_one(verity, &files)).fault,
+        Fault::DigestAlgorithmUnknown
+    );
+}
+
+#[test]
+fn an_excluded_path_is_not_judged_but_still_replayed() {
+    let mut files = Files::default();
+    files.excluded.insert(b"/var/lib/state".to_vec());
+    let log = file("/var/lib/state", &digest(9));
+    assert_eq!(judge_one(log.clone(), &files).deviations, []);
+
+    // Another content there that was not in the TPM is still a log that does not replay.
+    let boot = recorded_pcrs(1);
+    let mut device = Device::new(recorded_selection(), &boot);
+    device.extend(&log);
+    let mut pending = PendingLog::new(LogState::at_boot());
+    pending
+        .append(0, [file("/var/lib/state", &digest(8))])
+        .unwrap();
+    let claims = device.pcrs.clone();
+    let refused = pending.certify(&device.quote(), &claims, true);
+    assert_eq!(refused.unwrap_err().reason().token(), "log-does-not-replay");
+}
+
+#[test]
+fn a_violation_is_reported_even_for_an_excluded_path() {
+    let mut files = Files::default();
+    files.excluded.insert(b"/var/log/messages".to_vec());
+    let mut violation = file("/var/log/messages", &digest(0));
+    violation.violation = true;
+    let found = only(judge_one(violation, &files));
+    assert_eq!(found.fault, Fault::MeasurementViolation);
+    assert_eq!(found.fault.tier(), Tier::Warning);
+    assert_eq!(found.path, b"/var/log/messages");
+    assert_eq!(found.measured, None);
+}
+
+#[test]
+fn what_cannot_be_judged_is_never_affirmed() {
+    let files = Files::default();
+    let unknown = record("vendor-thing", |writer| {
+        writer.bytes(b"anything").unwrap();
+    });
+    let found = only(judge_one(unknown, &files));
+    assert_eq!(found.fault, Fault::TemplateUnknown);
+    assert_eq!(found.note.unwrap(), "vendor-thing");
+
+    for template in ["ima-ng", "ima-sig", "n-ng", "d-ng"] {
+        let malformed = record(template, |writer| writer.text(b"/x").unwrap());
+        assert_eq!(
+            only(judge_one(malformed, &files)).fault,
+            Fault::TemplateMalformed,
+            "{template}"
+        );
+    }
+}
+
+#[test]
+fn a_file_does_not_pass_for_a_buffer_by_another_template_name() {
+    let mut files = Files::default();
+    let content = b"a key";
+    let buffer = |name: &[u8], template: &str| {
+        record(template, |writer| {
+            let digest = hash(HashAlg::Sha256, &[content]);
+            writer.digest("sha256", digest.as_bytes()).unwrap();
+            writer.text(name).unwrap();
+            writer.bytes(content).unwrap();
+        })
+    };
+    let found = only(judge_one(buffer(b".ima", "ima-buf"), &files));
+    assert_eq!(found.fault, Fault::BufferUnknown);
+    assert_eq!(found.fault.tier(), Tier::Warning);
+    // The template's name is in no PCR: a file whose signature is its content, relabelled.
+    let found = only(judge_one(buffer(b"/tmp/x", "ima-buf"), &files));
+    assert_eq!(found.fault, Fault::FileUnknown);
+    files.add(".ima", hash(HashAlg::Sha256, &[content]));
+    assert_eq!(judge_one(buffer(b".ima", "ima-buf"), &files).deviations, []);
+}
+
+#[test]
+fn the_boot_aggregate_ties_the_log_to_the_boot_pcrs() {
+    let files = Files::default();
+    let mut selection = PcrSelection::EMPTY;
+    for bank in [HashAlg::Sha1, HashAlg::Sha256] {
+        selection
+            .push(BankSelection::new(bank, 0x07ff).unwrap())
+            .unwrap();
+    }
+    let boot: Pcrs = selection
+        .iter()
+        .map(|(bank, pcr)| ((bank, pcr), hash(bank, &[&[pcr as u8]])))
+        .collect();
+    let found = |selection, boot: &Pcrs, first: StoredRecord| {
+        let appraisal = judge(selection, boot, &[first], &files);
+        appraisal.deviations.first().map(|found| found.fault)
+    };
+    for bank in [HashAlg::Sha1, HashAlg::Sha256] {
+        for last in [7, 9] {
+            let first = boot_aggregate(&boot, bank, last);
+            assert_eq!(found(selection, &boot, first), None, "{bank} 0-{last}");
+        }
+        let first = boot_aggregate(&boot, bank, 8);
+        assert_eq!(
+            found(selection, &boot, first),
+            Some(Fault::BootAggregateMismatch)
+        );
+    }
+    // A board whose firmware measures nothing.
+    let zero: Pcrs = boot.keys().map(|pcr| (*pcr, Digest::zero(pcr.0))).collect();
+    let first = boot_aggregate(&zero, HashAlg::Sha256, 9);
+    assert_eq!(found(selection, &zero, first.clone()), None);
+    assert_eq!(
+        found(selection, &boot, first),
+        Some(Fault::BootAggregateMismatch)
+    );
+    // PCR 10 alone says nothing about the boot.
+    let only_ima = PcrSelection::single(HashAlg::Sha256, 1 << 10).unwrap();
+    let first = boot_aggregate(&boot, HashAlg::Sha256, 9);
+    assert_eq!(
+        found(only_ima, &Pcrs::new(), first),
+        Some(Fault::BootAggregateUnchecked)
+    );
+    assert_eq!(
+        found(selection, &boot, file("/bin/sh", &digest(1))),
+        Some(Fault::BootAggregateMissing)
+    );
+    // After a kexec it stands there once more.
+    let again = boot_aggregate(&boot, HashAlg::Sha256, 9);
+    let twice = [again.clone(), again];
+    assert_eq!(judge(selection, &boot, &twice, &files).deviations, []);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(16) })]
+
+    /// Appraising the log in any increments finds what appraising it whole finds.
+    #[test]
+    fn increments_find_the_same_deviations(
+        cuts in proptest::collection::btree_set(1usize..2390, 0..8),
+    ) {
+        let files = Files::recorded();
+        let list = recorded_list();
+        let mut boot = recorded_pcrs(2);
+        boot.retain(|(_, pcr), _| *pcr != 10);
+        let mut device = Device::new(recorded_selection(), &boot);
+        let mut pending = PendingLog::new(LogState::at_boot());
+        let mut done = 0;
+        let mut tier = Tier::None;
+        let mut deviations = Vec::new();
+        for cut in cuts.into_iter().chain([list.len()]) {
+            for record in &list[done..cut] {
+                device.extend(record);
+            }
+            pending.append(done as u64, list[done..cut].to_vec()).unwrap();
+            done = cut;
+            let part = certified(&mut pending, &device.quote(), &boot);
+            let mut part = appraise(&part, &files, Endian::Little);
+            tier = tier.max(part.tier);
+            deviations.append(&mut part.deviations);
+        }
+        let whole = judge(recorded_selection(), &boot, &list, &files);
+        prop_assert_eq!(whole.deviations.len(), 10);
+        prop_assert_eq!(Appraisal { tier, deviations }, whole);
+    }
+
+    /// No record, however odd, makes the appraisal panic or pass unnoticed.
+    #[test]
+    fn arbitrary_template_data_is_a_deviation(
+        template in prop_oneof![
+            Just("ima"), Just("ima-ng"), Just("ima-sig"), Just("ima-ngv2"), Just("ima-buf"),
+            Just("ima-modsig"), Just("evm-sig"), Just("d-ng|n-ng|buf|imode"), Just("zzz"),
+        ],
+        data in proptest::collection::vec(any::<u8>(), 0..96),
+        big_endian in any::<bool>(),
+    ) {
+        let odd: StoredRecord = (&Record::measured(10, HashAlg::Sha1, template, &data)).into();
+        let boot = recorded_pcrs(1);
+        let log = [boot_aggregate(&boot, HashAlg::Sha256, 9), odd];
+        let mut device = Device::new(recorded_selection(), &boot);
+        for record in &log {
+            device.extend(record);
+        }
+        let mut pending = PendingLog::new(LogState::at_boot());
+        pending.append(0, log).unwrap();
+        let part = certified(&mut pending, &device.quote(), &device.pcrs.clone());
+        let endian = if big_endian { Endian::Big } else { Endian::Little };
+        prop_assert!(!appraise(&part, &Files::default(), endian).deviations.is_empty());
+    }
+}
