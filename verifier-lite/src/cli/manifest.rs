@@ -1,26 +1,19 @@
 //! `motectl manifest`.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
-use std::fmt::Write as _;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Write as _};
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
-use clap::{ArgGroup, Args, Subcommand};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use clap::Subcommand;
 use serde::Serialize;
 
 use super::{Context, Failure, Outcome, time};
 use crate::hex;
-use crate::manifest::build::{Progress, hash_rootfs};
-use crate::manifest::sums::read_sums;
-use crate::manifest::{
-    Exclusion, FileEntry, Manifest, SignedManifest, StaticPcrs, VerifiedManifest, sign,
-};
+use crate::manifest::{Manifest, SignedManifest, VerifiedManifest};
 use crate::printable::printable;
-use crate::signing_key::{PublicKey, SigningKey};
+use crate::signing_key::PublicKey;
+
+mod build;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -33,7 +26,7 @@ Examples:
 
 The same files, name, version and key always give the same bytes. A time is recorded only
 from SOURCE_DATE_EPOCH.")]
-    Build(Build),
+    Build(build::Build),
     /// Show what a manifest says.
     Show {
         /// The manifest.
@@ -55,41 +48,9 @@ from SOURCE_DATE_EPOCH.")]
     },
 }
 
-#[derive(Debug, Args)]
-#[command(group = ArgGroup::new("source").required(true).args(["rootfs", "sha256sums"]))]
-pub(super) struct Build {
-    /// Hash every regular file under DIR.
-    #[arg(long, value_name = "DIR")]
-    rootfs: Option<PathBuf>,
-    /// Take the digests from the output of sha256sum (`-`: standard input).
-    #[arg(long, value_name = "FILE")]
-    sha256sums: Option<PathBuf>,
-    /// The private key to sign with (`motectl key new`).
-    #[arg(long, value_name = "KEY")]
-    sign: PathBuf,
-    /// Where to put the manifest.
-    #[arg(long, short, value_name = "MANIFEST")]
-    output: PathBuf,
-    /// Name of the image. Default: IMAGE_ID or ID of its os-release, or the output's file name.
-    #[arg(long)]
-    name: Option<String>,
-    /// Version of the image. Default: IMAGE_VERSION or VERSION_ID of its os-release, or 0.
-    #[arg(long)]
-    version: Option<String>,
-    /// Leave these paths out, and never judge them. `*` stops at `/`, `**` does not.
-    #[arg(long, value_name = "GLOB")]
-    exclude: Vec<String>,
-    /// A value that a boot PCR may have, such as `sha256:7=<hex>`. May be given several times.
-    #[arg(long, value_name = "BANK:PCR=HEX")]
-    pcr: Vec<String>,
-    /// No progress bar.
-    #[arg(long, short)]
-    quiet: bool,
-}
-
 pub(super) fn run(context: &Context, command: Command) -> Outcome {
     match command {
-        Command::Build(options) => build(context, options),
+        Command::Build(options) => build::run(context, options),
         Command::Show { file, key, files } => show(context, &file, &key, files),
         Command::Verify { file, key } => {
             let verified = VerifiedManifest::read(&file, &load(&key)?)?;
@@ -238,127 +199,6 @@ fn list(context: &Context, manifest: &Manifest) -> Outcome {
     })
 }
 
-fn build(context: &Context, options: Build) -> Outcome {
-    let started = Instant::now();
-    let key = SigningKey::load(&options.sign)?;
-    let created = source_date_epoch()?;
-    let pcrs = parse_pcrs(&options.pcr)?;
-    let files = match (&options.rootfs, &options.sha256sums) {
-        (Some(root), _) => {
-            refuse_inside(root, &options.output)?;
-            let bar = Bar::new(options.quiet || context.json);
-            let files = hash_rootfs(root, &options.exclude, &bar);
-            bar.0.finish_and_clear();
-            files?
-        }
-        (None, Some(list)) => sums(list, &options.exclude)?,
-        // clap requires one of the two.
-        (None, None) => return Err(Failure("give --rootfs or --sha256sums".to_owned())),
-    };
-    let release = options
-        .rootfs
-        .as_deref()
-        .map(os_release)
-        .unwrap_or_default();
-    let of_release = |keys: [&str; 2]| keys.iter().find_map(|key| release.get(*key).cloned());
-    let name = options
-        .name
-        .or_else(|| of_release(["IMAGE_ID", "ID"]))
-        .or_else(|| {
-            let stem = options.output.file_stem()?;
-            Some(stem.to_string_lossy().into_owned())
-        });
-    let version = options
-        .version
-        .or_else(|| of_release(["IMAGE_VERSION", "VERSION_ID"]));
-    let manifest = Manifest::new(
-        &name.unwrap_or_default(),
-        version.as_deref().unwrap_or("0"),
-        created,
-        files,
-        options.exclude,
-        pcrs,
-    )?;
-    let bytes = sign(&manifest, &key)?;
-    replace(&options.output, &bytes)
-        .map_err(|error| Failure(format!("{}: {error}", options.output.display())))?;
-    let signed = SignedManifest::parse(&bytes)?;
-    // What was written is what will be read.
-    let verified = signed.verify(std::slice::from_ref(key.public_key()))?;
-    let summary = Summary::new(verified.manifest(), &signed, true);
-    context.show(&summary, |summary| {
-        format!(
-            "{}: {} {}, {} files, {} bytes, {:.1} s\n",
-            options.output.display(),
-            summary.name,
-            summary.version,
-            summary.files,
-            bytes.len(),
-            started.elapsed().as_secs_f64()
-        )
-    })
-}
-
-/// A manifest inside the image would be one of the files that the next build of it lists.
-fn refuse_inside(root: &Path, output: &Path) -> Result<(), Failure> {
-    let directory = output
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty());
-    let inside = fs::canonicalize(directory.unwrap_or(Path::new(".")))
-        .and_then(|directory| Ok(directory.starts_with(fs::canonicalize(root)?)));
-    // The whole machine as an image is fine: only what is measured there counts.
-    if inside.is_ok_and(|inside| inside) && root != Path::new("/") {
-        return Err(Failure(format!(
-            "{}: lies inside the root file system that it describes; put it beside the image",
-            output.display()
-        )));
-    }
-    Ok(())
-}
-
-fn sums(list: &Path, exclude: &[String]) -> Result<Vec<FileEntry>, Failure> {
-    let exclusion = Exclusion::new(exclude)?;
-    let named = |error: String| Failure(format!("{}: {error}", list.display()));
-    let mut input: Box<dyn BufRead> = if list == Path::new("-") {
-        Box::new(io::stdin().lock())
-    } else {
-        Box::new(BufReader::new(
-            File::open(list).map_err(|error| named(error.to_string()))?,
-        ))
-    };
-    read_sums(&mut *input, &exclusion).map_err(|error| named(error.to_string()))
-}
-
-/// <https://reproducible-builds.org/specs/source-date-epoch/>
-fn source_date_epoch() -> Result<Option<u64>, Failure> {
-    let Some(value) = std::env::var_os("SOURCE_DATE_EPOCH") else {
-        return Ok(None);
-    };
-    match value.to_str().map(str::parse) {
-        Some(Ok(seconds)) => Ok(Some(seconds)),
-        _ => Err(Failure(format!(
-            "SOURCE_DATE_EPOCH={}: not a number of seconds",
-            value.display()
-        ))),
-    }
-}
-
-/// `KEY=value` lines (os-release(5)) of the image, never of the machine that builds it: a link could
-/// lead there.
-fn os_release(root: &Path) -> BTreeMap<String, String> {
-    let candidates = ["usr/lib/os-release", "etc/os-release"].map(|name| root.join(name));
-    let text = candidates
-        .iter()
-        .filter(|path| fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_file()))
-        .find_map(|path| fs::read_to_string(path).ok())
-        .unwrap_or_default();
-    text.lines()
-        .filter_map(|line| line.split_once('='))
-        .map(|(key, value)| (key.to_owned(), value.trim_matches(['"', '\'']).to_owned()))
-        .filter(|(_, value)| !value.is_empty())
-        .collect()
-}
-
 const BANKS: [(&str, u16); 4] = [
     ("sha1", 0x0004),
     ("sha256", 0x000B),
@@ -369,77 +209,4 @@ const BANKS: [(&str, u16); 4] = [
 fn bank_name(alg: u16) -> String {
     let known = BANKS.iter().find(|(_, id)| *id == alg);
     known.map_or_else(|| format!("{alg:#06x}"), |(name, _)| (*name).to_owned())
-}
-
-fn parse_pcrs(values: &[String]) -> Result<StaticPcrs, Failure> {
-    let mut pcrs = StaticPcrs::new();
-    for text in values {
-        let parsed = text.split_once('=').and_then(|(selection, value)| {
-            let (bank, pcr) = selection.split_once(':')?;
-            let (_, alg) = BANKS.iter().find(|(name, _)| *name == bank)?;
-            Some((*alg, pcr.parse::<u8>().ok()?, hex::decode(value)?))
-        });
-        let Some((alg, pcr, value)) = parsed else {
-            return Err(Failure(format!(
-                "--pcr {text}: not BANK:PCR=HEX, such as sha256:7=<64 hex digits>"
-            )));
-        };
-        pcrs.entry(alg)
-            .or_default()
-            .entry(pcr)
-            .or_default()
-            .push(value);
-    }
-    Ok(pcrs)
-}
-
-/// Puts a whole file in place of `path`, or leaves it as it was.
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut name = OsString::from(path);
-    name.push(format!(".new-{}", std::process::id()));
-    let temporary = PathBuf::from(name);
-    let written = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .open(&temporary)
-        .and_then(|mut file| {
-            file.write_all(bytes)?;
-            file.sync_all()
-        })
-        .and_then(|()| fs::rename(&temporary, path));
-    if written.is_err() {
-        // The first error is the one to tell.
-        let _ = fs::remove_file(&temporary);
-    }
-    written
-}
-
-/// A progress bar on standard error, where that is a terminal.
-struct Bar(ProgressBar);
-
-impl Bar {
-    fn new(quiet: bool) -> Self {
-        let target = if quiet {
-            ProgressDrawTarget::hidden()
-        } else {
-            ProgressDrawTarget::stderr()
-        };
-        let bar = ProgressBar::with_draw_target(None, target);
-        let style = "{bar:30} {bytes}/{total_bytes} {bytes_per_sec} {msg}";
-        if let Ok(style) = ProgressStyle::with_template(style) {
-            bar.set_style(style);
-        }
-        Self(bar)
-    }
-}
-
-impl Progress for Bar {
-    fn start(&self, files: u64, bytes: u64) {
-        self.0.set_length(bytes);
-        self.0.set_message(format!("in {files} files"));
-    }
-
-    fn advance(&self, bytes: u64) {
-        self.0.inc(bytes);
-    }
 }
