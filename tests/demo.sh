@@ -198,6 +198,7 @@ verifier = "127.0.0.1:$verifier_port"
 verifier_key = "$dir/verifier/verifier.pub"
 tpm = "swtpm:127.0.0.1:$tpm_port"
 ima_log = "$dir/binary_runtime_measurements"
+start_jitter = 0
 TOML
 agent_on
 wait_for 30 'the device enrols' is pending

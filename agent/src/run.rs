@@ -1,7 +1,7 @@
 //! Attesting: what each event of a session means to an operator's log and to an exit code.
 
 use std::io;
-use std::time::Instant as Clock;
+use std::time::{Duration, Instant as Clock};
 
 use log::{error, info, warn};
 use mote_schemas::message::Tier;
@@ -29,10 +29,16 @@ pub fn run(
     };
     let mut session = Session::new(config.session(), link::now(start), &mut device);
     let once = config.once;
-    let ended = link::run(&config.verifier, &mut session, &mut device, start, |event| {
-        report(&config.verifier, event);
-        if once { verdict(event) } else { None }
-    })?;
+    let ended = link::run(
+        &config.verifier,
+        &mut session,
+        &mut device,
+        start,
+        |event| {
+            report(&config.verifier, event);
+            if once { verdict(event) } else { None }
+        },
+    )?;
     Ok(match ended {
         Ended::Done(exit) => exit,
         Ended::Signal => {
@@ -76,7 +82,10 @@ fn report(verifier: &str, event: &Event) {
             records,
             next,
             ..
-        } => info!("trusted, {records} records known; next in {} s", next.as_secs()),
+        } => info!(
+            "trusted, {records} records known; next in {} s",
+            seconds(*next)
+        ),
         Event::Appraised {
             tier,
             reasons,
@@ -84,12 +93,15 @@ fn report(verifier: &str, event: &Event) {
             next,
         } => {
             let because = Because(reasons);
-            let next = next.as_secs();
+            let next = seconds(*next);
             let pending = Reason::AdmissionPending.token();
             if reasons.iter().any(|reason| reason.as_str() == pending) {
                 warn!("waiting to be admitted by the verifier's operator; next in {next} s");
             } else {
-                warn!("{}: {because}, {records} records known; next in {next} s", tier.word());
+                warn!(
+                    "{}: {because}, {records} records known; next in {next} s",
+                    tier.word()
+                );
             }
         }
         Event::Refused {
@@ -99,17 +111,22 @@ fn report(verifier: &str, event: &Event) {
         } => warn!(
             "{verifier} refused: {reason}{}{detail}; again in {} s",
             if detail.is_empty() { "" } else { ": " },
-            retry.as_secs()
+            seconds(*retry)
         ),
         Event::NotTheVerifier(error) => warn!("ignored an answer: {error}"),
         Event::Unreachable { retry } => warn!(
             "no answer from {verifier}; nothing is lost, again in {} s",
-            retry.as_secs()
+            seconds(*retry)
         ),
         Event::Device { error, retry } => {
-            error!("{error}; again in {} s", retry.as_secs());
+            error!("{error}; again in {} s", seconds(*retry));
         }
     }
+}
+
+/// Whole seconds, rounded up.
+fn seconds(time: Duration) -> u128 {
+    time.as_millis().div_ceil(1000)
 }
 
 /// Reason tokens with commas.

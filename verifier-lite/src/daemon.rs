@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use clap::Parser;
 use log::{info, warn};
@@ -19,11 +21,14 @@ use crate::engine::{Engine, Settings};
 use crate::manifest::{ReferenceValues, VerifiedManifest};
 use crate::server;
 use crate::signing_key::{PublicKey, SigningKey};
-use crate::store::RedbStore;
+use crate::store::{RedbStore, StoreError};
 
 /// File name of the key that signs challenges, in the state directory; its public half is beside it.
 const KEY: &str = "verifier.key";
 const PUBLIC_KEY: &str = "verifier.pub";
+
+/// How long to wait for a store that somebody else has open. motectl takes milliseconds.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 #[derive(Debug, Parser)]
 #[command(
@@ -46,15 +51,30 @@ struct Arguments {
     state: PathBuf,
 
     /// UDP address to listen on.
-    #[arg(long, env = "MOTE_LISTEN", value_name = "ADDR:PORT", default_value = "[::]:5683")]
+    #[arg(
+        long,
+        env = "MOTE_LISTEN",
+        value_name = "ADDR:PORT",
+        default_value = "[::]:5683"
+    )]
     listen: SocketAddr,
 
     /// Signed reference values of an image version. May be given several times.
-    #[arg(long, value_name = "FILE", env = "MOTE_MANIFEST", value_delimiter = ',')]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "MOTE_MANIFEST",
+        value_delimiter = ','
+    )]
     manifest: Vec<PathBuf>,
 
     /// Public key that manifests must be signed with. May be given several times.
-    #[arg(long, value_name = "PEM", env = "MOTE_MANIFEST_KEY", value_delimiter = ',')]
+    #[arg(
+        long,
+        value_name = "PEM",
+        env = "MOTE_MANIFEST_KEY",
+        value_delimiter = ','
+    )]
     manifest_key: Vec<PathBuf>,
 
     /// Admit devices whose EK is listed here (SHA-256 of the TPMT_PUBLIC, one a line).
@@ -106,7 +126,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     if arguments.interval == 0 || arguments.nonce_lifetime < arguments.interval {
         return Err("--interval must be at least 1, and --nonce-lifetime no shorter".into());
     }
-    let store = RedbStore::open_or_create(&arguments.state)?;
+    let store = open_store(&arguments.state)?;
     let key = key(&arguments.state)?;
     let settings = Settings {
         interval: arguments.interval,
@@ -127,7 +147,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         arguments.state.display(),
         arguments.state.join(PUBLIC_KEY).display()
     );
-    server::serve(engine, &socket, operators, &stop)?;
+    server::serve(engine, &socket, &operators, &stop)?;
     socket::unlink(&arguments.state)?;
     info!("stopped");
     Ok(())
@@ -139,7 +159,9 @@ fn references(files: &[PathBuf], keys: &[PathBuf]) -> Result<ReferenceValues, Fa
         .map(|file| PublicKey::load(file))
         .collect::<Result<Vec<_>, _>>()?;
     if !files.is_empty() && trusted.is_empty() {
-        return Err("manifests are believed only with --manifest-key, the key that signed them".into());
+        return Err(
+            "manifests are believed only with --manifest-key, the key that signed them".into(),
+        );
     }
     let manifests = files
         .iter()
@@ -150,7 +172,11 @@ fn references(files: &[PathBuf], keys: &[PathBuf]) -> Result<ReferenceValues, Fa
     }
     for manifest in &manifests {
         let manifest = manifest.manifest();
-        info!("manifest {}: {} files", manifest.label(), manifest.files().len());
+        info!(
+            "manifest {}: {} files",
+            manifest.label(),
+            manifest.files().len()
+        );
     }
     Ok(ReferenceValues::new(&manifests)?)
 }
@@ -159,15 +185,34 @@ fn rules(arguments: &Arguments) -> Result<AdmissionRules, Failure> {
     let mut rules = AdmissionRules::default();
     for file in &arguments.admit_ek {
         let text = String::from_utf8(read(file)?)?;
-        rules.allow_listed(&text).map_err(|error| in_file(file, &error))?;
+        rules
+            .allow_listed(&text)
+            .map_err(|error| in_file(file, &error))?;
     }
     for file in &arguments.ek_root {
-        rules.trust_roots(&read(file)?).map_err(|error| in_file(file, &error))?;
+        rules
+            .trust_roots(&read(file)?)
+            .map_err(|error| in_file(file, &error))?;
     }
     for file in &arguments.ek_intermediate {
-        rules.add_intermediates(&read(file)?).map_err(|error| in_file(file, &error))?;
+        rules
+            .add_intermediates(&read(file)?)
+            .map_err(|error| in_file(file, &error))?;
     }
     Ok(rules)
+}
+
+/// Opens the store; waits a moment for a motectl that has it open.
+fn open_store(state: &Path) -> Result<RedbStore, Failure> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match RedbStore::open_or_create(state) {
+            Err(StoreError::Locked(..)) if Instant::now() < deadline => {
+                thread::sleep(PATIENCE / 100);
+            }
+            other => return Ok(other?),
+        }
+    }
 }
 
 /// The key of the state directory, made at the first start.

@@ -33,7 +33,7 @@ const MAX_OPERATORS: usize = 8;
 pub fn serve(
     engine: Engine,
     socket: &UdpSocket,
-    operators: UnixListener,
+    operators: &UnixListener,
     stop: &Arc<AtomicBool>,
 ) -> io::Result<()> {
     let clock = Clock::now();
@@ -41,7 +41,7 @@ pub fn serve(
     socket.set_read_timeout(Some(TICK))?;
     operators.set_nonblocking(true)?;
     thread::scope(|scope| {
-        scope.spawn(|| serve_operators(&engine, &operators, stop));
+        scope.spawn(|| serve_operators(&engine, operators, stop));
         let result = serve_devices(&engine, socket, clock, stop);
         stop.store(true, Ordering::Relaxed);
         result
@@ -71,7 +71,9 @@ fn serve_devices(
             Err(error)
                 if matches!(
                     error.kind(),
-                    io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted
+                    io::ErrorKind::WouldBlock
+                        | io::ErrorKind::TimedOut
+                        | io::ErrorKind::Interrupted
                 ) => {}
             // ICMP errors of earlier replies.
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}

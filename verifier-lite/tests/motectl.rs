@@ -12,7 +12,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use common::TempDir;
 use mote_verifier::admin::{self, Response, socket};
 use mote_verifier::store::{
-    Admission, BootState, Content, Change, Deviation, DeviceId, DeviceRecord, Durability, Expected,
+    Admission, BootState, Change, Content, Deviation, DeviceId, DeviceRecord, Durability, Expected,
     RedbStore, Store, Tier, VerdictRecord,
 };
 

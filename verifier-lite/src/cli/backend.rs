@@ -1,10 +1,17 @@
 //! Who answers: the verifier that runs on the state directory, or, when none runs, its store.
 
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
 use crate::admin::{self, Request, Response, socket};
 use crate::store::{RedbStore, StoreError};
 
 use super::{Context, Failure};
 use socket::ClientError;
+
+/// How long a verifier may take from opening its store to listening.
+const START: Duration = Duration::from_secs(5);
 
 /// The answer to `request`; a refusal is a failure.
 pub(super) fn ask(context: &Context, request: &Request) -> Result<Response, Failure> {
@@ -43,8 +50,7 @@ fn call(context: &Context, request: &Request) -> Result<Response, Failure> {
             state.display(),
             path.display()
         ))),
-        // It may have started since.
-        Err(error @ StoreError::Locked(..)) => socket::call(state, request).map_err(|_| {
+        Err(error @ StoreError::Locked(..)) => ask_starting(state, request).ok_or_else(|| {
             Failure(format!(
                 "{error}, but does not answer on {}; restart it, or stop it to let motectl work \
                  on the store itself",
@@ -56,6 +62,18 @@ fn call(context: &Context, request: &Request) -> Result<Response, Failure> {
             path.display()
         ))),
         Err(error) => Err(error.into()),
+    }
+}
+
+/// Asks a verifier that has the store open but does not listen yet.
+fn ask_starting(state: &Path, request: &Request) -> Option<Response> {
+    let deadline = Instant::now() + START;
+    loop {
+        match socket::call(state, request) {
+            Ok(response) => return Some(response),
+            Err(_) if Instant::now() < deadline => thread::sleep(START / 100),
+            Err(_) => return None,
+        }
     }
 }
 

@@ -113,7 +113,7 @@ impl<'e> Attestation<'e> {
         let same_boot = match &self.record.boot {
             None => None,
             Some(boot) => match verified.continuity(&clock_of(boot)) {
-                Err(error) => return Err(Refusal::new(error.reason(), error)),
+                Err(error) => return Err(Refusal::new(error.reason(), &error)),
                 Ok(Continuity::Rebooted) => None,
                 // A resume that started the PCRs over cannot be told from here; the replay will.
                 Ok(Continuity::SameBoot | Continuity::Resumed) => self.record.boot.take(),
@@ -196,23 +196,16 @@ impl<'e> Attestation<'e> {
 
     /// Takes records. Those that are stored already are passed over; those that would leave a gap are
     /// not taken, and the reply says where to begin.
-    pub(super) fn append(
-        &mut self,
-        from: u64,
-        entries: &Entries<'_>,
-    ) -> Result<Result<(), Refusal>, Internal> {
+    pub(super) fn append(&mut self, from: u64, entries: &Entries<'_>) -> Result<(), Refusal> {
         let Some(boot) = &self.record.boot else {
-            return Ok(Err(Refusal::new(
-                Reason::OutOfOrder,
-                "records before any quote",
-            )));
+            return Err(Refusal::new(Reason::OutOfOrder, "records before any quote"));
         };
         let Some(known) = self.stored.checked_sub(from) else {
             debug!(
                 "device {}: records from {from}, {} stored",
                 self.device, self.stored
             );
-            return Ok(Ok(()));
+            return Ok(());
         };
         let mut taken = Vec::new();
         for (index, entry) in (0u64..).zip(entries.iter()) {
@@ -220,7 +213,7 @@ impl<'e> Attestation<'e> {
                 Ok(entry) => entry,
                 Err(error) => {
                     let detail = format!("record {}: {error}", from.saturating_add(index));
-                    return Ok(Err(Refusal::new(Reason::RecordMalformed, detail)));
+                    return Err(Refusal::new(Reason::RecordMalformed, &detail));
                 }
             };
             if index >= known {
@@ -234,13 +227,13 @@ impl<'e> Attestation<'e> {
         }
         let waiting = self.stored - boot.certified + taken.len() as u64;
         if waiting > self.settings.max_uncertified {
-            return Ok(Err(Refusal::new(
+            return Err(Refusal::new(
                 Reason::LogTooLong,
-                format!("{waiting} records without a quote that certifies them"),
-            )));
+                &format!("{waiting} records without a quote that certifies them"),
+            ));
         }
         self.new = taken;
-        Ok(Ok(()))
+        Ok(())
     }
 
     /// The standing of a device whose nonce has expired: as it was, and asked to quote again.
@@ -280,7 +273,7 @@ impl<'e> Attestation<'e> {
                 warn!("device {}: {error}", self.device);
                 self.drop_outstanding();
                 let reason = self.name_replay_failure(&error);
-                self.set_verdict(Tier::Contraindicated, vec![reason], Some(error.to_string()))?;
+                self.set_verdict(Tier::Contraindicated, &[reason], Some(error.to_string()))?;
             }
         }
         self.stands()
@@ -362,11 +355,14 @@ impl<'e> Attestation<'e> {
                 let record = self.store.record(id)?;
                 entries.push(record.ok_or(Internal::Other("a stored record is gone"))?);
             }
-            // Contiguous from `certified` on, so there is no gap.
-            let _ = log.append(wanted, entries);
+            if let Err(error) = log.append(wanted, entries) {
+                return Ok(Err(error));
+            }
             wanted += ids.len() as u64;
         }
-        let _ = log.append(self.stored, self.new.iter().cloned());
+        if let Err(error) = log.append(self.stored, self.new.iter().cloned()) {
+            return Ok(Err(error));
+        }
 
         let mut claims = values(&quote.claims);
         let mut outcome = log.certify(&verified, &claims, true);
@@ -426,7 +422,7 @@ impl<'e> Attestation<'e> {
         }
         // The weightiest first: the wire carries eight.
         reasons.sort_by_key(|reason| std::cmp::Reverse(reason.severity()));
-        self.set_verdict(tier, reasons, None)
+        self.set_verdict(tier, &reasons, None)
     }
 
     fn stored_deviation(&self, deviation: appraise::Deviation) -> Deviation {
@@ -490,7 +486,7 @@ impl<'e> Attestation<'e> {
     fn set_verdict(
         &mut self,
         tier: Tier,
-        reasons: Vec<Reason>,
+        reasons: &[Reason],
         note: Option<String>,
     ) -> Result<(), Internal> {
         let boot = self.record.boot.as_ref().map_or(0, |boot| boot.number);

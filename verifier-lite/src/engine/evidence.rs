@@ -32,7 +32,7 @@ type Answer = Result<Result<Vec<u8>, Refusal>, Internal>;
 
 impl From<CborError> for Refusal {
     fn from(error: CborError) -> Self {
-        Refusal::new(Reason::MessageMalformed, error)
+        Refusal::new(Reason::MessageMalformed, &error)
     }
 }
 
@@ -137,7 +137,7 @@ impl Engine {
         };
         let mut attestation = Attestation::new(self, now, channel.record.device, record)?;
         let standing = if attestation.is_admitted() {
-            if let Err(refusal) = attestation.append(log.from, &log.entries)? {
+            if let Err(refusal) = attestation.append(log.from, &log.entries) {
                 return Ok(Err(refusal));
             }
             attestation.settle()?
@@ -192,7 +192,7 @@ impl Engine {
                 attestation.claims(pcrs);
             }
             if let (Some(from), Some(entries)) = (beat.from, &beat.entries)
-                && let Err(refusal) = attestation.append(from, entries)?
+                && let Err(refusal) = attestation.append(from, entries)
             {
                 return Ok(Err(refusal));
             }
@@ -279,10 +279,10 @@ fn verify(
     (attest, signature): (&[u8], &[u8]),
     extra_data: &[u8],
 ) -> Result<VerifiedQuote, Refusal> {
-    let ak = Public::parse(ak_public).map_err(|e| Refusal::new(Reason::AkUnsuitable, e))?;
-    let key = VerifyingKey::new(&ak).map_err(|e| Refusal::new(e.reason(), e))?;
+    let ak = Public::parse(ak_public).map_err(|e| Refusal::new(Reason::AkUnsuitable, &e))?;
+    let key = VerifyingKey::new(&ak).map_err(|e| Refusal::new(e.reason(), &e))?;
     VerifiedQuote::verify(attest, signature, &key, extra_data, None)
-        .map_err(|e| Refusal::new(e.reason(), e))
+        .map_err(|e| Refusal::new(e.reason(), &e))
 }
 
 fn refused(record: &DeviceRecord) -> Option<Refusal> {

@@ -116,7 +116,7 @@ impl Engine {
         let refuse = |code, reason, detail: &dyn ToString| {
             Ok(Outcome::refused(
                 code,
-                Refusal::new(reason, detail.to_string()),
+                Refusal::new(reason, &detail.to_string()),
             ))
         };
         let hello: Hello<'_> = match cbor::decode(body.payload()) {
@@ -175,14 +175,14 @@ impl Engine {
         match self.challenge(now, device, body.payload(), keys)? {
             Ok(reply) => Ok(Outcome::clear(Code::CHANGED)
                 .payload(reply)
-                .to_verified_address()),
+                .for_verified_address()),
             Err(refusal) => {
                 info!(
                     "device {device} at {peer} refused: {}: {}",
                     refusal.reason.token(),
                     refusal.detail
                 );
-                Ok(Outcome::refused(Code::FORBIDDEN, refusal).to_verified_address())
+                Ok(Outcome::refused(Code::FORBIDDEN, refusal).for_verified_address())
             }
         }
     }
@@ -204,14 +204,14 @@ impl Engine {
             self.rules
                 .decide(&ek.1, keys.ek_certificate.as_deref(), unix)
         {
-            return Ok(Err(Refusal::new(error.reason(), error)));
+            return Ok(Err(Refusal::new(error.reason(), &error)));
         }
         let secret = Zeroizing::new(random::<32>()?);
         let nonce = random::<16>()?;
         let kid = self.free_kid()?;
         let credential = match ek.0.make_credential(ak.name(), &*secret) {
             Ok(credential) => credential,
-            Err(error) => return Ok(Err(Refusal::new(error.reason(), error))),
+            Err(error) => return Ok(Err(Refusal::new(error.reason(), &error))),
         };
         let challenge = Challenge {
             version: VERSION,
@@ -283,9 +283,9 @@ type Checked<'k> = ((EndorsementKey, Public<'k>), VerifyingKey);
 /// Whether these keys can attest at all, and belong to this id.
 fn check_keys<'k>(device: &DeviceId, keys: &'k Keys) -> Result<Checked<'k>, Refusal> {
     let ek = Public::parse(&keys.ek_public)
-        .map_err(|error| Refusal::new(Reason::EkUnsuitable, error))?;
+        .map_err(|error| Refusal::new(Reason::EkUnsuitable, &error))?;
     let ak = Public::parse(&keys.ak_public)
-        .map_err(|error| Refusal::new(Reason::AkUnsuitable, error))?;
+        .map_err(|error| Refusal::new(Reason::AkUnsuitable, &error))?;
     if DeviceId::of_ek(&keys.ek_public) != *device {
         return Err(Refusal::new(
             Reason::DeviceIdMismatch,
@@ -293,8 +293,8 @@ fn check_keys<'k>(device: &DeviceId, keys: &'k Keys) -> Result<Checked<'k>, Refu
         ));
     }
     let endorsement =
-        EndorsementKey::new(&ek).map_err(|error| Refusal::new(error.reason(), error))?;
+        EndorsementKey::new(&ek).map_err(|error| Refusal::new(error.reason(), &error))?;
     let attestation =
-        VerifyingKey::new(&ak).map_err(|error| Refusal::new(error.reason(), error))?;
+        VerifyingKey::new(&ak).map_err(|error| Refusal::new(error.reason(), &error))?;
     Ok(((endorsement, ek), attestation))
 }

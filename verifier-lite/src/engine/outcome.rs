@@ -16,7 +16,7 @@ pub(super) struct Refusal {
 }
 
 impl Refusal {
-    pub(super) fn new(reason: Reason, detail: impl ToString) -> Self {
+    pub(super) fn new(reason: Reason, detail: &(impl ToString + ?Sized)) -> Self {
         Refusal {
             reason,
             detail: detail.to_string(),
@@ -88,7 +88,7 @@ impl Outcome {
         self
     }
 
-    pub(super) fn to_verified_address(mut self) -> Self {
+    pub(super) fn for_verified_address(mut self) -> Self {
         if let Outcome::Clear { verified, .. } = &mut self {
             *verified = true;
         }
