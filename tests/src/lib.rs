@@ -9,9 +9,10 @@
 //! | [`fleet`] | a verifier and the operator's tool |
 //! | [`recorded`] | the real device in `data/` |
 //! | [`process`] | children with logs, waiting, temporary directories, this workspace's programs |
+//! | [`soft_tpm`] | a TPM in memory that can also lie |
 //! | [`ports`], [`hex`] | free ports; hex digits |
 //!
-//! Nothing here mocks anything between the TPM and the verdict. Errors carry the end of the log of
+//! Where swtpm stands, nothing is mocked between the TPM and the verdict. Errors carry the end of the log of
 //! whoever failed; unwrap them in tests.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -23,6 +24,7 @@ pub mod ports;
 pub mod process;
 pub mod recorded;
 pub mod simkernel;
+pub mod soft_tpm;
 pub mod swtpm;
 
 pub use device::{Device, SimKernel};
