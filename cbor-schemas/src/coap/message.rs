@@ -60,6 +60,8 @@ impl Code {
     pub const NOT_FOUND: Code = Code(code::NOT_FOUND);
     /// 4.05
     pub const METHOD_NOT_ALLOWED: Code = Code(code::METHOD_NOT_ALLOWED);
+    /// 4.06
+    pub const NOT_ACCEPTABLE: Code = Code(code::NOT_ACCEPTABLE);
     /// 4.13
     pub const REQUEST_ENTITY_TOO_LARGE: Code = Code(code::REQUEST_ENTITY_TOO_LARGE);
     /// 4.15

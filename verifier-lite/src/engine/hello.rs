@@ -5,7 +5,6 @@
 //! TPM, so nobody can squat on another device's identity.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use aws_lc_rs::rand;
@@ -26,7 +25,7 @@ use zeroize::Zeroizing;
 
 use super::channel::{Channel, RESERVE};
 use super::outcome::{Outcome, Refusal};
-use super::{Engine, Internal, Now, random};
+use super::{Engine, Internal, Now, Peer, random};
 use crate::admission::Admission as Decision;
 use crate::credential::EndorsementKey;
 use crate::signature::VerifyingKey;
@@ -110,7 +109,7 @@ impl Engine {
     pub(super) fn hello(
         &mut self,
         now: Now,
-        peer: SocketAddr,
+        peer: Peer,
         body: &Body<'_>,
     ) -> Result<Outcome, Internal> {
         let refuse = |code, reason, detail: &dyn ToString| {
@@ -135,12 +134,14 @@ impl Engine {
         // Before any public-key work, and before anything longer than the request: does the peer
         // receive at this address? The same reply says whether its keys are needed.
         let echo = body.option(option::ECHO).map(|echo| echo.value);
-        if !echo.is_some_and(|echo| self.echo.accepts(&peer, now.monotonic, echo)) {
+        if let Peer::Udp(address) = &peer
+            && !echo.is_some_and(|echo| self.echo.accepts(address, now.monotonic, echo))
+        {
             let code = match &known {
                 Some(_) => Code::UNAUTHORIZED,
                 None => Code::NOT_FOUND,
             };
-            let challenge = self.echo.challenge(&peer, now.monotonic);
+            let challenge = self.echo.challenge(address, now.monotonic);
             return Ok(Outcome::clear(code).option(option::ECHO, &challenge));
         }
         let keys = match (known, hello.keys) {

@@ -7,7 +7,9 @@
 //! | `channel` | OSCORE sessions, across restarts of this process |
 //! | `evidence` | open, log and beat: from a protected message to a commit and a reply |
 //! | `echo` | proof that a peer receives at its address (RFC 9175) |
+//! | `discovery` | what is here, for whoever looks |
 //! | `outcome` | replies and refusals |
+//! | `peer` | the other end of a link |
 //!
 //! **Who may lie.** Everyone. Addresses are forged, hellos claim anyone's keys; until a peer has
 //! answered a challenge with its TPM, all that it can cost us is one entry of two bounded tables.
@@ -21,17 +23,18 @@
 
 mod attest;
 mod channel;
+mod discovery;
 mod echo;
 mod evidence;
 mod hello;
 mod outcome;
+mod peer;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use aws_lc_rs::rand;
 use log::{debug, error};
-use mote_schemas::coap::{self, Code, Dedup, Message, Parameters, Seen, Type, Writer, option};
+use mote_schemas::coap::{self, Code, Dedup, Message, Parameters, Seen, Type, Writer};
 use mote_schemas::limits::MAX_MESSAGE;
 use mote_schemas::message::path;
 use mote_schemas::oscore::OscoreOption;
@@ -46,6 +49,8 @@ use channel::Channels;
 use echo::EchoKey;
 use hello::Hellos;
 use outcome::{Outcome, Refusal};
+
+pub use peer::Peer;
 
 /// Messages remembered for de-duplication. At 4,096 messages in flight within their lifetime of four
 /// minutes, a copy of an older one is processed again and stopped by the replay window instead.
@@ -93,7 +98,7 @@ pub struct Engine {
     references: Arc<ReferenceValues>,
     settings: Settings,
     echo: EchoKey,
-    dedup: Box<Dedup<SocketAddr, Option<Vec<u8>>, DEDUP>>,
+    dedup: Box<Dedup<Peer, Option<Vec<u8>>, DEDUP>>,
     hellos: Hellos,
     channels: Channels,
 }
@@ -149,7 +154,11 @@ impl Engine {
 
     /// Answers one datagram from `peer`. Never panics and never fails: what cannot be answered is
     /// logged and, where CoAP allows it, refused.
-    pub fn handle(&mut self, now: Now, peer: SocketAddr, datagram: &[u8]) -> Option<Vec<u8>> {
+    pub fn handle(&mut self, now: Now, peer: impl Into<Peer>, datagram: &[u8]) -> Option<Vec<u8>> {
+        self.answer(now, peer.into(), datagram)
+    }
+
+    fn answer(&mut self, now: Now, peer: Peer, datagram: &[u8]) -> Option<Vec<u8>> {
         let message = match Message::parse(datagram) {
             Ok(message) if message.code().is_request() => message,
             // Malformed, a ping, or a response to nothing (RFC 7252, 4.2 and 4.3).
@@ -194,7 +203,7 @@ impl Engine {
     fn request(
         &mut self,
         now: Now,
-        peer: SocketAddr,
+        peer: Peer,
         message: &Message<'_>,
     ) -> Result<Outcome, Internal> {
         let body = message.body();
@@ -204,6 +213,9 @@ impl Engine {
             }
             Some(_) => return Ok(Outcome::clear(Code::BAD_OPTION)),
             None => {}
+        }
+        if discovery::is_asked(&body) {
+            return Ok(discovery::answer(&body));
         }
         if let Some(number) = body.unrecognised_critical(hello::OPTIONS) {
             debug!("{peer}: critical option {number} not understood");
@@ -224,11 +236,6 @@ impl Engine {
                 Code::UNAUTHORIZED,
                 Refusal::new(Reason::SessionUnknown, "say hello first"),
             ));
-        }
-        if body.path_is(&[".well-known", "core"]) && message.code() == Code::GET {
-            return Ok(Outcome::clear(Code::CONTENT)
-                .option(option::CONTENT_FORMAT, &[40])
-                .payload(b"</h>;rt=\"mote.hello\"".to_vec()));
         }
         Ok(Outcome::clear(Code::NOT_FOUND))
     }
