@@ -223,7 +223,10 @@ fn a_gap_or_a_wrong_order_is_incomplete_and_changes_nothing() {
     );
     assert_eq!(server.receive(now, &1, TAG, block(1, true), &b), Ok(None));
     let whole = server.receive(now, &1, TAG, block(2, false), b"c");
-    assert_eq!(whole.unwrap().unwrap().as_slice(), [&a[..], &b, b"c"].concat());
+    assert_eq!(
+        whole.unwrap().unwrap().as_slice(),
+        [&a[..], &b, b"c"].concat()
+    );
     assert!(server.is_empty());
 }
 
@@ -265,7 +268,10 @@ fn blocks_of_another_request_tag_never_mix_and_a_first_one_starts_over() {
         Err(AssembleError::Incomplete)
     );
     let whole = server.receive(now, &1, b"t2", block(1, false), b"y");
-    assert_eq!(whole.unwrap().unwrap().as_slice(), [&[2; 16][..], b"y"].concat());
+    assert_eq!(
+        whole.unwrap().unwrap().as_slice(),
+        [&[2; 16][..], b"y"].concat()
+    );
 }
 
 #[test]

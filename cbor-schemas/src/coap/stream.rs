@@ -11,7 +11,7 @@
 use coap_numbers::code;
 use heapless::Vec;
 
-use super::message::{Body, Code, HEADER, MAX_TOKEN, Message, Type};
+use super::message::{Body, Code, HEADER, MAX_TOKEN, Message, OptionValue, Type};
 use super::writer::{Writer, empty};
 
 /// What the peer takes until its CSM says otherwise (RFC 8323, 5.3.1).
@@ -110,7 +110,7 @@ impl<'a> Frame<'a> {
     }
 }
 
-/// A well-formed datagram as a frame: its length in `out`, which is never longer than the datagram.
+/// A well-formed datagram as a frame: its length in `out`, which is no longer than the datagram up to 64 kB.
 /// `None` if `out` is too small.
 pub fn from_datagram(message: &Message<'_>, datagram: &[u8], out: &mut [u8]) -> Option<usize> {
     let tail = datagram.get(HEADER + message.token().len()..)?;
@@ -254,6 +254,11 @@ impl<const N: usize> Connection<N> {
         self.greeted
     }
 
+    /// Bytes that [`Connection::feed`] would take. After [`Event::Idle`] there is always room.
+    pub fn room(&self) -> usize {
+        N - (self.input.len() - self.taken)
+    }
+
     /// Takes bytes from the stream; returns how many. Poll until [`Event::Idle`], then feed the rest.
     pub fn feed(&mut self, bytes: &[u8]) -> usize {
         self.compact();
@@ -318,7 +323,7 @@ impl<const N: usize> Connection<N> {
         };
         // Only options with even numbers are defined for CSM, Ping, Pong, Release and Abort.
         if frame.code != ABORT
-            && let Some(option) = body.options().find(|option| option.is_critical())
+            && let Some(option) = body.options().find(OptionValue::is_critical)
         {
             return Some(Err(Closed::BadSignalOption(option.number)));
         }

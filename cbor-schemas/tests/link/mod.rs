@@ -6,10 +6,10 @@ use std::time::Duration;
 use mote_schemas::time::Instant;
 
 /// SplitMix64: the whole run follows from its seed.
-pub struct Random(pub u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    pub fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -17,26 +17,26 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    pub fn percent(&mut self, chance: u64) -> bool {
+    pub(crate) fn percent(&mut self, chance: u64) -> bool {
         self.next() % 100 < chance
     }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum To {
+pub(crate) enum To {
     Client,
     Server,
 }
 
 /// Datagrams in flight, by time of arrival.
-pub struct Link {
-    pub random: Random,
+pub(crate) struct Link {
+    pub(crate) random: Random,
     loss: u64,
     flight: BTreeMap<(Instant, u64), (To, Vec<u8>)>,
 }
 
 impl Link {
-    pub fn new(random: Random, loss: u64) -> Self {
+    pub(crate) fn new(random: Random, loss: u64) -> Self {
         Link {
             random,
             loss,
@@ -44,15 +44,15 @@ impl Link {
         }
     }
 
-    pub fn next_arrival(&self) -> Option<Instant> {
+    pub(crate) fn next_arrival(&self) -> Option<Instant> {
         self.flight.keys().next().map(|(at, _)| *at)
     }
 
-    pub fn receive(&mut self) -> Option<(To, Vec<u8>)> {
+    pub(crate) fn receive(&mut self) -> Option<(To, Vec<u8>)> {
         self.flight.pop_first().map(|(_, arrived)| arrived)
     }
 
-    pub fn send(&mut self, now: Instant, to: To, datagram: &[u8]) {
+    pub(crate) fn send(&mut self, now: Instant, to: To, datagram: &[u8]) {
         let copies = match (self.random.percent(self.loss), self.random.percent(20)) {
             (true, _) => 0,
             (false, true) => 2,

@@ -23,7 +23,9 @@ use mote_schemas::transcript::{HelloDigest, Transcript};
 use rustls_pki_types::UnixTime;
 use zeroize::Zeroizing;
 
+use super::blockwise::Blocks;
 use super::channel::{Channel, RESERVE};
+use super::echo::ECHO;
 use super::outcome::{Outcome, Refusal};
 use super::{Engine, Internal, Now, Peer, random};
 use crate::admission::Admission as Decision;
@@ -38,7 +40,10 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
     OptionSpec::URI_PATH,
     OptionSpec::CONTENT_FORMAT,
     OptionSpec::ACCEPT,
+    OptionSpec::BLOCK2,
+    OptionSpec::BLOCK1,
     OptionSpec::ECHO,
+    OptionSpec::REQUEST_TAG,
 ];
 
 /// How long a challenge may be answered. A TPM may take many seconds to create its keys, and the
@@ -118,7 +123,22 @@ impl Engine {
                 Refusal::new(reason, &detail.to_string()),
             ))
         };
-        let hello: Hello<'_> = match cbor::decode(body.payload()) {
+        let Some(blocks) = Blocks::of(body) else {
+            return Ok(Outcome::clear(Code::BAD_REQUEST));
+        };
+        // Before any memory or public-key work, and before anything longer than the request: does the
+        // peer receive at this address?
+        let challenge = self.echo_for(now, &peer, body);
+        if let Some(challenge) = &challenge
+            && blocks.are_used()
+        {
+            return Ok(Outcome::clear(Code::UNAUTHORIZED).option(option::ECHO, challenge));
+        }
+        let payload = match self.assemble(now, &peer, &blocks, body.payload()) {
+            Ok(payload) => payload,
+            Err(answer) => return Ok(answer),
+        };
+        let hello: Hello<'_> = match cbor::decode(&payload) {
             Ok(hello) => hello,
             Err(error) => {
                 return refuse(Code::BAD_REQUEST, Reason::MessageMalformed, &error);
@@ -130,19 +150,13 @@ impl Engine {
         }
         let device = hello.device;
         let known = self.store.device(&device)?;
-
-        // Before any public-key work, and before anything longer than the request: does the peer
-        // receive at this address? The same reply says whether its keys are needed.
-        let echo = body.option(option::ECHO).map(|echo| echo.value);
-        if let Peer::Udp(address) = &peer
-            && !echo.is_some_and(|echo| self.echo.accepts(address, now.monotonic, echo))
-        {
+        if let Some(challenge) = &challenge {
+            // The same reply says whether its keys are needed.
             let code = match &known {
                 Some(_) => Code::UNAUTHORIZED,
                 None => Code::NOT_FOUND,
             };
-            let challenge = self.echo.challenge(address, now.monotonic);
-            return Ok(Outcome::clear(code).option(option::ECHO, &challenge));
+            return Ok(Outcome::clear(code).option(option::ECHO, challenge));
         }
         let keys = match (known, hello.keys) {
             (Some(known), presented) => {
@@ -173,9 +187,9 @@ impl Engine {
                 ek_certificate: keys.ek_certificate.map(|der| der.get().to_vec()),
             },
         };
-        match self.challenge(now, device, body.payload(), keys)? {
-            Ok(reply) => Ok(Outcome::clear(Code::CHANGED)
-                .payload(reply)
+        match self.challenge(now, device, &payload, keys)? {
+            Ok(reply) => Ok(self
+                .in_blocks(now, peer, &blocks, reply)
                 .for_verified_address()),
             Err(refusal) => {
                 info!(
@@ -186,6 +200,16 @@ impl Engine {
                 Ok(Outcome::refused(Code::FORBIDDEN, refusal).for_verified_address())
             }
         }
+    }
+
+    /// What this peer has to return to show that it receives what is sent to it; `None` if it has.
+    fn echo_for(&self, now: Now, peer: &Peer, body: &Body<'_>) -> Option<[u8; ECHO]> {
+        let Peer::Udp(address) = peer else {
+            return None;
+        };
+        let echo = body.option(option::ECHO).map(|echo| echo.value);
+        let accepted = echo.is_some_and(|echo| self.echo.accepts(address, now.monotonic, echo));
+        (!accepted).then(|| self.echo.challenge(address, now.monotonic))
     }
 
     /// Makes a challenge for these keys and remembers it; the reply's COSE_Sign1.

@@ -4,6 +4,7 @@
 //! | module | what |
 //! |---|---|
 //! | `hello` | the exchange in the clear: challenges for who may be a device |
+//! | `blockwise` | hello and challenge in pieces (RFC 7959) |
 //! | `channel` | OSCORE sessions, across restarts of this process |
 //! | `evidence` | open, log and beat: from a protected message to a commit and a reply |
 //! | `echo` | proof that a peer receives at its address (RFC 9175) |
@@ -22,6 +23,7 @@
 //! never changes stored state for a message that it refuses.
 
 mod attest;
+mod blockwise;
 mod channel;
 mod discovery;
 mod echo;
@@ -45,6 +47,7 @@ use crate::admission::AdmissionRules;
 use crate::manifest::ReferenceValues;
 use crate::signing_key::SigningKey;
 use crate::store::{Admission, DeviceId, DeviceRecord, Store, StoreError};
+use blockwise::Transfers;
 use channel::Channels;
 use echo::EchoKey;
 use hello::Hellos;
@@ -102,6 +105,7 @@ pub struct Engine {
     settings: Settings,
     echo: EchoKey,
     dedup: Box<Dedup<Peer, Option<Vec<u8>>, DEDUP>>,
+    transfers: Transfers,
     hellos: Hellos,
     channels: Channels,
     /// Devices that wait for admission.
@@ -150,6 +154,7 @@ impl Engine {
             references,
             echo: EchoKey::new(&secret),
             dedup: Box::new(Dedup::new(&Parameters::default())),
+            transfers: Transfers::new(),
             hellos: Hellos::new(settings.max_challenges),
             channels: Channels::default(),
             waiting: waiting(store.as_ref())?,
@@ -170,24 +175,37 @@ impl Engine {
             // Malformed, a ping, or a response to nothing (RFC 7252, 4.2 and 4.3).
             _ => return coap::reject(datagram).map(Vec::from),
         };
-        match self
-            .dedup
-            .check(now.monotonic, &peer, message.message_id(), message.kind())
-        {
+        // RFC 8323, 2: a stream repeats nothing, and its peer receives what is sent to it.
+        if matches!(peer, Peer::Stream(_)) {
+            return self.serve(now, peer, &message, usize::MAX);
+        }
+        let id = message.message_id();
+        match self.dedup.check(now.monotonic, &peer, id, message.kind()) {
             Seen::New => {}
             Seen::Pending => return None,
             Seen::Replied(reply) => return reply.clone(),
         }
-        let reply = match self.request(now, peer, &message) {
-            Ok(outcome) => outcome.encode(&message, datagram.len()),
+        let reply = self.serve(now, peer, &message, datagram.len());
+        // A reply that was pushed out of the table meanwhile: a copy will be processed again.
+        let _ = self.dedup.reply(&peer, id, reply.clone());
+        reply
+    }
+
+    /// The reply to a request, of at most `unverified` bytes as long as the peer may be anybody.
+    fn serve(
+        &mut self,
+        now: Now,
+        peer: Peer,
+        message: &Message<'_>,
+        unverified: usize,
+    ) -> Option<Vec<u8>> {
+        match self.request(now, peer, message) {
+            Ok(outcome) => outcome.encode(message, unverified),
             Err(internal) => {
                 error!("{peer}: {internal}");
-                Outcome::clear(Code::INTERNAL_SERVER_ERROR).encode(&message, datagram.len())
+                Outcome::clear(Code::INTERNAL_SERVER_ERROR).encode(message, unverified)
             }
-        };
-        // A reply that was pushed out of the table meanwhile: a copy will be processed again.
-        let _ = self.dedup.reply(&peer, message.message_id(), reply.clone());
-        reply
+        }
     }
 
     /// Makes everything durable that was only batched. Call at least once a second.
