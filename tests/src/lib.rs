@@ -23,6 +23,7 @@ pub mod hex;
 pub mod ports;
 pub mod process;
 pub mod recorded;
+pub mod sim;
 pub mod simkernel;
 pub mod soft_tpm;
 pub mod swtpm;
