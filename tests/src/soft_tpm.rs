@@ -187,6 +187,11 @@ impl SoftTpm {
         &self.ak_public
     }
 
+    /// The EK certificate, if it has one.
+    pub fn certificate(&self) -> Option<&[u8]> {
+        self.certificate.as_deref()
+    }
+
     /// Lets time pass, in milliseconds.
     pub fn advance(&mut self, millis: u64) {
         self.clock += millis;

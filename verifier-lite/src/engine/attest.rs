@@ -11,7 +11,7 @@ use log::{debug, warn};
 use mote_schemas::ima::Endian;
 use mote_schemas::message::{Entries, PcrBanks, Tier};
 use mote_schemas::pcr::PcrValues;
-use mote_schemas::reason::Reason;
+use mote_schemas::reason::{Reason, Severity};
 use mote_schemas::tpm::{ClockInfo, Digest, HashAlg, PcrSelection, Public};
 
 use super::outcome::Refusal;
@@ -59,7 +59,9 @@ pub(super) struct Attestation<'e> {
     stored: u64,
     /// Records that this message brings.
     new: Vec<Record>,
-    /// PCR values that came with this message.
+    /// The quote came with this message.
+    fresh_quote: bool,
+    /// PCR values came with this message.
     fresh_claims: bool,
     changes: Vec<Change>,
     durability: Durability,
@@ -86,6 +88,7 @@ impl<'e> Attestation<'e> {
             record,
             stored,
             new: Vec::new(),
+            fresh_quote: false,
             fresh_claims: false,
             changes: Vec::new(),
             durability: Durability::Batched,
@@ -133,6 +136,7 @@ impl<'e> Attestation<'e> {
             records,
         });
         self.record.boot = Some(boot);
+        self.fresh_quote = true;
         Ok(())
     }
 
@@ -247,9 +251,9 @@ impl<'e> Attestation<'e> {
         Ok(standing)
     }
 
-    /// Certifies and appraises what can be, and says how the device stands.
-    pub(super) fn settle(&mut self) -> Result<Standing, Internal> {
-        self.keep_records();
+    /// Certifies and appraises what can be, and says how the device stands. Refuses a message whose
+    /// quote contradicts what came with it: that says nothing about the device's log.
+    pub(super) fn settle(&mut self) -> Result<Result<Standing, Refusal>, Internal> {
         let next_record = self.received();
         let due = self
             .record
@@ -257,26 +261,48 @@ impl<'e> Attestation<'e> {
             .as_ref()
             .and_then(|boot| boot.outstanding.as_ref())
             .is_some_and(|quote| next_record >= quote.records);
-        if !due {
-            return self.stands();
+        if due {
+            match self.certify()? {
+                Ok(certified) => self.judge(&certified)?,
+                Err(error) => {
+                    if let Some(answer) = self.uncertified(&error)? {
+                        return Ok(answer);
+                    }
+                }
+            }
         }
-        match self.certify()? {
-            Ok(certified) => self.judge(&certified)?,
-            Err(PrefixError::UnknownPcr { .. }) => return Ok(self.ask_for_pcrs(next_record)),
+        self.keep_records();
+        self.stands().map(Ok)
+    }
+
+    /// What becomes of a message when its quote, or the one before it, certifies nothing: another
+    /// question, a refusal, or (`None`) a verdict.
+    fn uncertified(
+        &mut self,
+        error: &PrefixError,
+    ) -> Result<Option<Result<Standing, Refusal>>, Internal> {
+        let ask = match error {
+            PrefixError::UnknownPcr { .. } => true,
             // Perhaps a PCR outside the log has changed since we last saw it.
-            Err(PrefixError::DoesNotReplay { .. })
-                if !self.fresh_claims && self.has_boot_pcrs() =>
-            {
-                return Ok(self.ask_for_pcrs(next_record));
-            }
-            Err(error) => {
-                warn!("device {}: {error}", self.device);
-                self.drop_outstanding();
-                let reason = self.name_replay_failure(&error);
-                self.set_verdict(Tier::Contraindicated, &[reason], Some(error.to_string()))?;
-            }
+            PrefixError::DoesNotReplay { .. } => !self.fresh_claims && self.has_boot_pcrs(),
+            _ => false,
+        };
+        if ask {
+            return Ok(Some(Ok(self.ask_for_pcrs(Reason::QuoteOutstanding))));
         }
-        self.stands()
+        let reason = self.name_replay_failure(error);
+        if reason.severity() == Severity::Refused {
+            return Ok(Some(if self.fresh_quote {
+                Err(Refusal::new(reason, error))
+            } else {
+                Ok(self.ask_for_pcrs(reason))
+            }));
+        }
+        warn!("device {}: {error}", self.device);
+        self.drop_outstanding();
+        self.drop_false_records(reason)?;
+        self.set_verdict(Tier::Contraindicated, &[reason], Some(error.to_string()))?;
+        Ok(None)
     }
 
     /// The changes to commit, and how.
@@ -327,14 +353,37 @@ impl<'e> Attestation<'e> {
             .any(|value| u32::from(value.index) != IMA_PCR)
     }
 
-    fn ask_for_pcrs(&mut self, next_record: u64) -> Standing {
+    /// Gives up the outstanding quote and asks for another with PCR values, for this reason.
+    fn ask_for_pcrs(&mut self, reason: Reason) -> Standing {
         self.drop_outstanding();
+        self.keep_records();
         Standing {
-            next_record,
-            reasons: vec![Reason::QuoteOutstanding],
+            next_record: self.received(),
+            reasons: vec![reason],
             wants_pcr_values: true,
             ..Standing::default()
         }
+    }
+
+    /// Forgets the records that no quote has certified, so that a list that was damaged on its way
+    /// can be sent again. Once: a device whose list stays false does not send it at every heartbeat.
+    fn drop_false_records(&mut self, reason: Reason) -> Result<(), Internal> {
+        let again = self
+            .current_verdict()?
+            .is_some_and(|last| last.reasons == [reason.token()]);
+        let Some(boot) = self.record.boot.as_ref().filter(|_| !again) else {
+            return Ok(());
+        };
+        self.new.clear();
+        if self.stored > boot.certified {
+            self.changes.push(Change::TruncateLog {
+                device: self.device,
+                boot: boot.number,
+                from: boot.certified,
+            });
+            self.stored = boot.certified;
+        }
+        Ok(())
     }
 
     /// Matches the outstanding quote with the records.

@@ -85,7 +85,10 @@ impl Engine {
                 return Ok(Err(refusal));
             }
             attestation.claims(&open.pcrs);
-            attestation.settle()?
+            match attestation.settle()? {
+                Ok(standing) => standing,
+                Err(refusal) => return Ok(Err(refusal)),
+            }
         } else {
             Standing::pending_admission()
         };
@@ -146,7 +149,10 @@ impl Engine {
             if let Err(refusal) = attestation.append(log.from, &log.entries) {
                 return Ok(Err(refusal));
             }
-            attestation.settle()?
+            match attestation.settle()? {
+                Ok(standing) => standing,
+                Err(refusal) => return Ok(Err(refusal)),
+            }
         } else {
             Standing::pending_admission()
         };
@@ -202,7 +208,10 @@ impl Engine {
             {
                 return Ok(Err(refusal));
             }
-            attestation.settle()?
+            match attestation.settle()? {
+                Ok(standing) => standing,
+                Err(refusal) => return Ok(Err(refusal)),
+            }
         } else {
             Standing::pending_admission()
         };
