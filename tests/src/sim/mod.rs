@@ -373,7 +373,7 @@ impl Sim {
         let now = self.now;
         let agent = &mut self.agents[index];
         match event {
-            Said::SessionOpened => {
+            Said::SessionOpened { .. } => {
                 agent.sessions += 1;
                 self.note("session", index, 0);
             }

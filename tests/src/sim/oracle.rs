@@ -16,7 +16,7 @@ use super::agent::Agent;
 use super::machine::Boot;
 use super::verifier::Verifier;
 
-/// Reason token for boot_aggregate where the quote does not cover PCR 0 to 7.
+/// Reason token for boot_aggregate where the quote does not cover PCR 0 to 9.
 const UNCHECKED: &str = "boot-aggregate-unchecked";
 
 /// What was seen of one device so far.
@@ -114,7 +114,7 @@ impl Witness {
 
 /// Whether the quotes cover what boot_aggregate is made of.
 fn has_boot_pcrs(agent: &Agent) -> bool {
-    agent.setup.pcrs & 0xff == 0xff
+    agent.setup.pcrs & 0x3ff == 0x3ff
 }
 
 /// Whether verdict and deviations are those that the certified records deserve.

@@ -109,6 +109,11 @@ fn play(seed: u64) -> Result<Summary, String> {
         let known = dice.percent(70);
         sim.at(storm + MINUTE, Action::Measure(agent, known));
     }
+    // The last two intervals without races, so that there is a moment when nothing is new.
+    sim.run_until(storm + LIVENESS - 2 * interval - MINUTE);
+    for agent in 0..agents {
+        sim.agent(agent).machine().race = 0;
+    }
     sim.run_until(storm + LIVENESS);
     let settled = sim.settled();
     verdict(&sim, settled.map_err(|what| format!("not settled in time: {what}")))?;
@@ -192,7 +197,8 @@ fn trouble(sim: &mut Sim, dice: &mut Rng, agent: usize, storm: Duration) -> u64 
             }
             6 | 7 => {
                 sim.at(at, Action::SetLink(agent, outage(dice, link)));
-                sim.at(at + dice.time(storm / 2), Action::SetLink(agent, link));
+                let back = (at + dice.time(storm / 2)).min(storm - SECOND);
+                sim.at(back, Action::SetLink(agent, link));
             }
             8 => sim.at(at, Action::Rebind(agent)),
             9 => sim.at(at, Action::ReplayDown(agent)),
@@ -230,9 +236,6 @@ fn verifier_trouble(sim: &mut Sim, dice: &mut Rng, storm: Duration) -> u64 {
 /// On a sound link, with nothing new: one datagram each way for each heartbeat, and the truth.
 fn steady(sim: &mut Sim, interval: Duration) -> Result<(), String> {
     let before: Vec<_> = sim.agents().iter().map(|a| (a.up, a.appraisals.len())).collect();
-    for agent in 0..sim.agents().len() {
-        sim.agent(agent).machine().race = 0;
-    }
     sim.run_until(sim.now() + 3 * interval);
     for (index, (agent, (up, appraisals))) in sim.agents().iter().zip(before).enumerate() {
         let beats = (agent.appraisals.len() - appraisals) as u64;
@@ -244,9 +247,9 @@ fn steady(sim: &mut Sim, interval: Duration) -> Result<(), String> {
             ));
         }
         let unknown = agent.machine().boots().last().is_some_and(|b| b.known.contains(&false));
-        let tier = match (unknown, agent.setup.pcrs & 0xff) {
+        let tier = match (unknown, agent.setup.pcrs & 0x3ff) {
             (true, _) => Tier::Contraindicated,
-            (false, 0xff) => Tier::Affirming,
+            (false, 0x3ff) => Tier::Affirming,
             // boot_aggregate cannot be checked.
             (false, _) => Tier::Warning,
         };

@@ -127,8 +127,8 @@ impl<'e> Attestation<'e> {
         boot.restart_count = clock.restart_count;
         boot.clock = clock.clock;
         boot.clock_safe = clock.safe;
-        boot.quoted_at = self.now.unix;
         boot.outstanding = Some(OutstandingQuote {
+            at: self.now.unix,
             attest: attest.to_vec(),
             signature: signature.to_vec(),
             extra_data: extra_data.to_vec(),
@@ -142,9 +142,9 @@ impl<'e> Attestation<'e> {
 
     /// A boot that this verifier has not seen; the log of the one before is of no more use.
     fn new_boot(&mut self) -> BootState {
-        let mut number = 1;
+        let (mut number, mut quoted_at) = (1, 0);
         if let Some(old) = &self.record.boot {
-            number = old.number + 1;
+            (number, quoted_at) = (old.number + 1, old.quoted_at);
             self.changes.push(Change::TruncateLog {
                 device: self.device,
                 boot: old.number,
@@ -161,7 +161,7 @@ impl<'e> Attestation<'e> {
             clock: 0,
             clock_safe: true,
             since: self.now.unix,
-            quoted_at: self.now.unix,
+            quoted_at,
             certified: 0,
             pcrs: Vec::new(),
             log_pcrs: 0,
@@ -444,7 +444,9 @@ impl<'e> Attestation<'e> {
         boot.certified = state.records;
         boot.log_pcrs = state.log_pcrs;
         boot.pcrs = banks(state);
-        boot.outstanding = None;
+        if let Some(quote) = boot.outstanding.take() {
+            boot.quoted_at = quote.at;
+        }
         let clock_safe = boot.clock_safe;
 
         let appraisal = appraise(certified, self.references, Endian::Little);

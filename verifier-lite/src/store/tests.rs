@@ -43,6 +43,7 @@ fn device() -> DeviceRecord {
                 extra_data: vec![12; 32],
                 claims: vec![],
                 records: 70,
+                at: 4_000,
             }),
             content: Content {
                 tier: Tier::Warning,
