@@ -5,11 +5,13 @@
 //! commits them. What the store holds of earlier messages is as little trusted as the messages were:
 //! records that no quote has certified stay apart, and an outstanding quote is verified again.
 
+mod elided;
+
 use std::collections::BTreeMap;
 
 use log::{debug, warn};
 use mote_schemas::ima::Endian;
-use mote_schemas::message::{Entries, PcrBanks, Tier};
+use mote_schemas::message::{Beat, Entries, PcrBanks, Tier, Wants};
 use mote_schemas::pcr::PcrValues;
 use mote_schemas::reason::Reason;
 use mote_schemas::tpm::{ClockInfo, Digest, HashAlg, PcrSelection, Public};
@@ -34,7 +36,7 @@ pub(super) struct Standing {
     pub(super) next_record: u64,
     pub(super) tier: Tier,
     pub(super) reasons: Vec<Reason>,
-    pub(super) wants_pcr_values: bool,
+    pub(super) wants: Wants,
 }
 
 impl Standing {
@@ -59,6 +61,8 @@ pub(super) struct Attestation<'e> {
     stored: u64,
     /// Records that this message brings.
     new: Vec<Record>,
+    /// The quote that came with this message.
+    fresh: Option<VerifiedQuote>,
     /// PCR values that came with this message.
     fresh_claims: bool,
     changes: Vec<Change>,
@@ -86,6 +90,7 @@ impl<'e> Attestation<'e> {
             record,
             stored,
             new: Vec::new(),
+            fresh: None,
             fresh_claims: false,
             changes: Vec::new(),
             durability: Durability::Batched,
@@ -132,7 +137,9 @@ impl<'e> Attestation<'e> {
             claims: Vec::new(),
             records,
         });
+        boot.quoted = elided::quoted(verified);
         self.record.boot = Some(boot);
+        self.fresh = Some(*verified);
         Ok(())
     }
 
@@ -163,6 +170,7 @@ impl<'e> Attestation<'e> {
             log_pcrs: 0,
             outstanding: None,
             content: Content::default(),
+            quoted: None,
         }
     }
 
@@ -236,6 +244,13 @@ impl<'e> Attestation<'e> {
         Ok(())
     }
 
+    /// The standing of a device whose quote could not be rebuilt: as it was, and asked for it in full.
+    pub(super) fn full_quote_wanted(&self) -> Result<Standing, Internal> {
+        let mut standing = self.stands()?;
+        standing.wants = standing.wants.and(Wants::FULL_QUOTE);
+        Ok(standing)
+    }
+
     /// The standing of a device whose nonce has expired: as it was, and asked to quote again.
     pub(super) fn nonce_expired(self) -> Result<Standing, Internal> {
         let mut standing = if self.is_admitted() {
@@ -274,6 +289,8 @@ impl<'e> Attestation<'e> {
                 self.drop_outstanding();
                 let reason = self.name_replay_failure(&error);
                 self.set_verdict(Tier::Contraindicated, &[reason], Some(error.to_string()))?;
+                // Nothing certified tells the next quote's pcrDigest.
+                return self.full_quote_wanted();
             }
         }
         self.stands()
@@ -332,7 +349,7 @@ impl<'e> Attestation<'e> {
         Standing {
             next_record,
             reasons: vec![Reason::QuoteOutstanding],
-            wants_pcr_values: true,
+            wants: Wants::PCR_VALUES,
             ..Standing::default()
         }
     }
@@ -342,25 +359,12 @@ impl<'e> Attestation<'e> {
         let missing = || Internal::Other("no boot or no quote to certify");
         let boot = self.record.boot.as_ref().ok_or_else(missing)?;
         let quote = boot.outstanding.as_ref().ok_or_else(missing)?;
-        let verified = verify_again(&self.record.ak_public, quote)?;
+        let verified = match self.fresh {
+            Some(verified) => verified,
+            None => verify_again(&self.record.ak_public, quote)?,
+        };
         let mut log = PendingLog::new(log_state(boot));
-        let mut wanted = boot.certified;
-        while wanted < self.stored {
-            let ids = self.store.log(&self.device, boot.number, wanted, LOAD)?;
-            if ids.is_empty() {
-                return Err(Internal::Other("a stored log has a hole"));
-            }
-            let mut entries = Vec::with_capacity(ids.len());
-            for id in &ids {
-                let record = self.store.record(id)?;
-                entries.push(record.ok_or(Internal::Other("a stored record is gone"))?);
-            }
-            if let Err(error) = log.append(wanted, entries) {
-                return Ok(Err(error));
-            }
-            wanted += ids.len() as u64;
-        }
-        if let Err(error) = log.append(self.stored, self.new.iter().cloned()) {
+        if let Err(error) = log.append(boot.certified, self.uncertified(boot)?) {
             return Ok(Err(error));
         }
 
@@ -384,6 +388,25 @@ impl<'e> Attestation<'e> {
             }),
             Err(error) => Err(error),
         })
+    }
+
+    /// All records that no quote has certified, those of this message last.
+    fn uncertified(&self, boot: &BootState) -> Result<Vec<Record>, Internal> {
+        let mut records = Vec::new();
+        let mut wanted = boot.certified;
+        while wanted < self.stored {
+            let ids = self.store.log(&self.device, boot.number, wanted, LOAD)?;
+            if ids.is_empty() {
+                return Err(Internal::Other("a stored log has a hole"));
+            }
+            for id in &ids {
+                let record = self.store.record(id)?;
+                records.push(record.ok_or(Internal::Other("a stored record is gone"))?);
+            }
+            wanted += ids.len() as u64;
+        }
+        records.extend_from_slice(&self.new);
+        Ok(records)
     }
 
     /// Appraises newly certified records and sets the verdict.
@@ -536,7 +559,7 @@ impl<'e> Attestation<'e> {
                 next_record: self.received(),
                 tier: verdict.tier,
                 reasons: reasons_of(&verdict.reasons),
-                wants_pcr_values: false,
+                wants: Wants::default(),
             },
             _ => Standing {
                 next_record: self.received(),
@@ -545,6 +568,13 @@ impl<'e> Attestation<'e> {
             },
         })
     }
+}
+
+/// Length of the device's list after a beat's quote, as far as the beat says.
+pub(super) fn records_after(beat: &Beat<'_>) -> u64 {
+    let carried = beat.entries.map_or(0, |entries| entries.len());
+    let last = beat.from.map(|from| from.saturating_add(carried));
+    beat.records.or(last).unwrap_or(0)
 }
 
 fn reasons_of(tokens: &[String]) -> Vec<Reason> {

@@ -44,6 +44,7 @@ fn device() -> DeviceRecord {
                 claims: vec![],
                 records: 70,
             }),
+            quoted: None,
             content: Content {
                 tier: Tier::Warning,
                 reasons: vec!["clock-unsafe".into()],
