@@ -113,6 +113,21 @@ pub struct BootState {
     /// What the certified records come down to.
     #[n(11)]
     pub content: Content,
+    /// What else the last accepted quote said, for rebuilding the next.
+    #[n(12)]
+    pub quoted: Option<Quoted>,
+}
+
+/// What quotes of one boot have in common.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Quoted {
+    /// `TPMS_ATTEST.firmwareVersion`.
+    #[n(0)]
+    pub firmware_version: u64,
+    /// `TPML_PCR_SELECTION`.
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub selection: Vec<u8>,
 }
 
 /// The appraisal of all certified records of a boot: it only gets worse until the next one.

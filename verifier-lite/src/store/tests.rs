@@ -45,6 +45,7 @@ fn device() -> DeviceRecord {
                 records: 70,
                 at: 4_000,
             }),
+            quoted: None,
             content: Content {
                 tier: Tier::Warning,
                 reasons: vec!["clock-unsafe".into()],
