@@ -1,10 +1,14 @@
 //! Runs the simulator by hand; see `mote_tests::sim`.
 
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand};
+use mote_tests::sim::lossy::{self, Question};
 use mote_tests::sim::scenario;
+
+/// Share of days that must be good.
+const BUDGET: f64 = 0.99;
 
 /// Simulates agents and a verifier on bad links.
 #[derive(Parser)]
@@ -28,6 +32,24 @@ enum Command {
         #[arg(long, default_value_t = 10_000)]
         count: u64,
     },
+    /// Days on a lossy link: the share without a missed heartbeat, as a line for `figures.sh`.
+    Lossy {
+        /// Number of days.
+        #[arg(long, default_value_t = 1000)]
+        days: u64,
+        /// The first day's seed.
+        #[arg(long, default_value_t = 0)]
+        first: u64,
+        /// Datagrams lost each way, of 100.
+        #[arg(long, default_value_t = 30)]
+        loss: u8,
+        /// Milliseconds each way.
+        #[arg(long, default_value_t = 2000)]
+        delay: u64,
+        /// Seconds between heartbeats.
+        #[arg(long, default_value_t = 300)]
+        interval: u32,
+    },
 }
 
 fn main() -> ExitCode {
@@ -38,6 +60,51 @@ fn main() -> ExitCode {
     });
     match arguments.command {
         Command::Seeds { first, count } => seeds(first, count, threads),
+        Command::Lossy {
+            days,
+            first,
+            loss,
+            delay,
+            interval,
+        } => {
+            let question = Question {
+                interval,
+                ..Question::new(loss, Duration::from_millis(delay))
+            };
+            lossy(first, days, threads, &question)
+        }
+    }
+}
+
+fn lossy(first: u64, days: u64, threads: usize, question: &Question) -> ExitCode {
+    let answer = match lossy::days(first, days, threads, question) {
+        Ok(answer) => answer,
+        Err(what) => {
+            eprintln!("{what}");
+            return ExitCode::FAILURE;
+        }
+    };
+    eprintln!(
+        "{} of {} days; {} quotes appraised, {} sessions, {} exchanges unanswered, {} bytes up and \
+         {} down a day, longest gap {} s",
+        answer.good,
+        answer.days,
+        answer.appraised,
+        answer.sessions,
+        answer.unanswered,
+        answer.up / days.max(1),
+        answer.down / days.max(1),
+        answer.longest
+    );
+    println!(
+        "figure lossy_{}_success {:.4} ratio budget >= {BUDGET}",
+        question.link.up.loss,
+        answer.ratio()
+    );
+    if answer.ratio() >= BUDGET {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
     }
 }
 

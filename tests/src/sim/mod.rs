@@ -177,6 +177,14 @@ impl Sim {
         &self.agents
     }
 
+    /// When the verifier got the quotes of this agent that it has appraised, in milliseconds.
+    ///
+    /// # Panics
+    /// When there is no such agent.
+    pub fn appraised(&self, agent: usize) -> &[u64] {
+        &self.witnesses[agent].appraised
+    }
+
     /// The verifier.
     pub fn verifier(&self) -> &Verifier {
         &self.verifier
@@ -475,13 +483,19 @@ impl Sim {
         if !self.verifier.is_up() {
             return;
         }
-        if self.rng.percent(50) {
+        // A protected message as it was made is authentic wherever it comes from, and is answered.
+        let altered = self.rng.percent(50);
+        if altered {
             alter(&mut bytes, &mut self.rng);
         }
+        let authentic = !altered && is_protected(&bytes);
         let ip = Ipv6Addr::new(0x2001, 0xdb8, 0xbad, 0, 0, 0, 0, index as u16);
         let from = SocketAddr::new(ip.into(), 1 + self.rng.below(4) as u16);
         self.note("replayed up", index, bytes.len() as u64);
         let reply = self.handle(index, from, &bytes).map_or(0, |reply| reply.len());
+        if authentic {
+            return;
+        }
         let (received, sent) = self.spoofed.entry(from).or_default();
         *received += bytes.len() as u64;
         *sent += reply as u64;
@@ -524,6 +538,10 @@ fn alter(bytes: &mut Vec<u8>, rng: &mut Rng) {
         1 => bytes.extend(std::iter::repeat_n(0xff, 1 + at)),
         _ => bytes[at] ^= 1 << rng.below(8),
     }
+}
+
+fn is_protected(datagram: &[u8]) -> bool {
+    Message::parse(datagram).is_ok_and(|message| message.body().option(option::OSCORE).is_some())
 }
 
 /// Whether the sender of this has shown where it is: it returns an Echo, or is under OSCORE.

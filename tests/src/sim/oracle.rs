@@ -25,8 +25,8 @@ pub(super) struct Witness {
     verdicts: u64,
     /// Highest (resetCount, records certified).
     certified: (u32, u64),
-    /// Latest quote that was appraised, in virtual time.
-    appraised: u64,
+    /// When quotes came that were appraised, in virtual time.
+    pub(super) appraised: Vec<u64>,
 }
 
 /// What the store says about a device in the boot that it last heard of.
@@ -70,7 +70,10 @@ impl Witness {
         content(&known, truth, has_boot_pcrs(agent))?;
         self.verdicts = self.verdicts.max(known.verdicts);
         self.certified = self.certified.max((boot.reset_count, boot.certified));
-        self.appraised = self.appraised.max(Verifier::virtual_time(boot.quoted_at));
+        let quoted_at = Verifier::virtual_time(boot.quoted_at);
+        if quoted_at > self.appraised.last().copied().unwrap_or(0) {
+            self.appraised.push(quoted_at);
+        }
         Ok(())
     }
 
@@ -101,11 +104,11 @@ impl Witness {
                 machine.quoted()
             ));
         }
-        if self.appraised < agent.quoted_at() {
+        let appraised = self.appraised.last().copied().unwrap_or(0);
+        if appraised < agent.quoted_at() {
             return Err(format!(
-                "told {tier} after a quote at {} ms, but the last one appraised is of {} ms",
+                "told {tier} after a quote at {} ms, but the last one appraised is of {appraised} ms",
                 agent.quoted_at(),
-                self.appraised
             ));
         }
         Ok(())

@@ -109,12 +109,13 @@ fn play(seed: u64) -> Result<Summary, String> {
         let known = dice.percent(70);
         sim.at(storm + MINUTE, Action::Measure(agent, known));
     }
-    // The last two intervals without races, so that there is a moment when nothing is new.
-    sim.run_until(storm + LIVENESS - 2 * interval - MINUTE);
+    sim.run_until(storm + 2 * MINUTE);
     for agent in 0..agents {
         sim.agent(agent).machine().race = 0;
     }
-    sim.run_until(storm + LIVENESS);
+    while sim.settled().is_err() && sim.now() < storm + LIVENESS && sim.violations().is_empty() {
+        sim.run_until(sim.now() + MINUTE);
+    }
     let settled = sim.settled();
     verdict(&sim, settled.map_err(|what| format!("not settled in time: {what}")))?;
     let quiet = steady(&mut sim, interval);

@@ -96,11 +96,18 @@ pub struct Engine {
     references: Arc<ReferenceValues>,
     settings: Settings,
     echo: EchoKey,
-    dedup: Box<Dedup<SocketAddr, Option<Vec<u8>>, DEDUP>>,
+    dedup: Box<Dedup<SocketAddr, Option<Box<Answered>>, DEDUP>>,
     hellos: Hellos,
     channels: Channels,
     /// Devices that wait for admission.
     waiting: usize,
+}
+
+/// A reply, for copies of its request.
+struct Answered {
+    /// Length of the request: a copy is as long.
+    request: usize,
+    reply: Vec<u8>,
 }
 
 /// Anything that went wrong inside; the peer hears of it as 5.00.
@@ -167,7 +174,11 @@ impl Engine {
         {
             Seen::New => {}
             Seen::Pending => return None,
-            Seen::Replied(reply) => return reply.clone(),
+            Seen::Replied(answered) => {
+                // What only has the message ID gets nothing: the reply may be longer than it.
+                let copy = answered.as_ref().filter(|a| a.request == datagram.len());
+                return copy.map(|answered| answered.reply.clone());
+            }
         }
         let reply = match self.request(now, peer, &message) {
             Ok(outcome) => outcome.encode(&message, datagram.len()),
@@ -177,7 +188,11 @@ impl Engine {
             }
         };
         // A reply that was pushed out of the table meanwhile: a copy will be processed again.
-        let _ = self.dedup.reply(&peer, message.message_id(), reply.clone());
+        let answered = reply.clone().map(|reply| {
+            let request = datagram.len();
+            Box::new(Answered { request, reply })
+        });
+        let _ = self.dedup.reply(&peer, message.message_id(), answered);
         reply
     }
 
