@@ -22,6 +22,7 @@ pub mod cli;
 pub mod credential;
 pub mod daemon;
 mod der;
+pub mod elided;
 pub mod engine;
 pub mod explain;
 pub mod hex;
