@@ -25,6 +25,7 @@ mod der;
 pub mod engine;
 pub mod explain;
 pub mod hex;
+pub mod ima_signature;
 mod kdf;
 pub mod log_entry;
 pub mod manifest;

@@ -2,6 +2,7 @@
 
 use mote_schemas::tpm::{Digest, HashAlg};
 
+use crate::ima_signature::ImaKeyring;
 use crate::manifest;
 
 /// What is allowed on a device. Paths are in the kernel's spelling, which has an underscore for every
@@ -18,6 +19,12 @@ pub trait ReferenceLookup {
 
     /// Whether what is measured at this path does not matter. Never excuses it from the replay.
     fn is_excluded(&self, path: &[u8]) -> bool;
+
+    /// The keys whose signature accounts for a file that is not listed. `None`: signatures are not looked
+    /// at.
+    fn ima_keyring(&self) -> Option<&dyn ImaKeyring> {
+        None
+    }
 }
 
 /// A file that reference values know.
@@ -72,5 +79,9 @@ impl ReferenceLookup for manifest::ReferenceValues {
 
     fn is_excluded(&self, path: &[u8]) -> bool {
         self.excluded_by(path).is_some()
+    }
+
+    fn ima_keyring(&self) -> Option<&dyn ImaKeyring> {
+        self.ima_keys().map(|keyring| keyring as &dyn ImaKeyring)
     }
 }

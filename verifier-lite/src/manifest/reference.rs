@@ -10,6 +10,7 @@ use globset::{Candidate, GlobSet};
 
 use super::error::Fault;
 use super::{FileDigest, ManifestError, VerifiedManifest, compile_glob};
+use crate::ima_signature::Keyring;
 
 /// Globs of paths that are not judged.
 #[derive(Clone, Debug)]
@@ -84,6 +85,7 @@ pub struct ReferenceValues {
     by_digest: Vec<u32>,
     labels: Vec<String>,
     exclusion: Exclusion,
+    ima_keys: Option<Keyring>,
 }
 
 impl fmt::Debug for ReferenceValues {
@@ -142,7 +144,22 @@ impl ReferenceValues {
             by_path: entries,
             by_digest,
             labels,
+            ima_keys: None,
         })
+    }
+
+    /// The same, and files that no manifest lists are looked at for a signature by one of these keys.
+    #[must_use]
+    pub fn with_ima_keys(self, keys: Keyring) -> Self {
+        Self {
+            ima_keys: Some(keys),
+            ..self
+        }
+    }
+
+    /// The keys that may sign files, if signatures count.
+    pub fn ima_keys(&self) -> Option<&Keyring> {
+        self.ima_keys.as_ref()
     }
 
     /// What is known about a file measured with this digest under this path.
