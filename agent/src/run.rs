@@ -51,7 +51,7 @@ pub fn run(
 /// The exit code of `--once`, when the event decides it.
 fn verdict(event: &Event) -> Option<Exit> {
     match event {
-        Event::SessionOpened | Event::NotTheVerifier(_) => None,
+        Event::SessionOpened { .. } | Event::NotTheVerifier(_) => None,
         Event::Appraised { tier, .. } => Some(match tier {
             Tier::Affirming | Tier::Warning => Exit::Trusted,
             Tier::Contraindicated => Exit::Untrusted,
@@ -76,7 +76,7 @@ fn exit_of(error: &DeviceError) -> Exit {
 
 fn report(verifier: &str, event: &Event) {
     match event {
-        Event::SessionOpened => info!("session open with {verifier}"),
+        Event::SessionOpened { device } => info!("device {device}: session open with {verifier}"),
         Event::Appraised {
             tier: Tier::Affirming,
             records,

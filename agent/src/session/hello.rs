@@ -106,7 +106,10 @@ impl Session {
                             );
                             self.progress = evidence::Progress::opening(&challenge.random);
                             self.hello = None;
-                            self.event = Some(Event::SessionOpened);
+                            self.event =
+                                self.identity.as_ref().map(|identity| Event::SessionOpened {
+                                    device: DeviceId::of_ek(&identity.ek),
+                                });
                             self.go_on(now, Step::Open, device);
                         }
                         Err(error) => {
