@@ -7,6 +7,7 @@ set -eu
 
 common=$(dirname "$0")
 fragments="$common/mote.config"
+# shellcheck disable=SC2013 # words of one line are meant
 for fragment in $(sed -n 's/^BR2_LINUX_KERNEL_CONFIG_FRAGMENT_FILES="\(.*\)"/\1/p' "$BR2_CONFIG"); do
 	case $fragment in
 	*/tpm.config) fragments="$fragments $common/../$(basename "$(dirname "$fragment")")/tpm.config" ;;

@@ -18,4 +18,4 @@ set -- --rootfs "$TARGET_DIR" --name "$name" --version "$version" --sign "$key"
 for glob in $(option BR2_MOTE_MANIFEST_EXCLUDE); do
 	set -- "$@" --exclude "$glob"
 done
-"$HOST_DIR/bin/motectl" manifest build "$@" --out "$BINARIES_DIR/$name-$version.mote"
+"$HOST_DIR/bin/motectl" manifest build "$@" --output "$BINARIES_DIR/$name-$version.mote"

@@ -4,10 +4,7 @@
 #
 ################################################################################
 
-MOTE_AGENT_VERSION = $(call qstrip,$(BR2_MOTE_VERSION))
-ifeq ($(MOTE_AGENT_VERSION),HEAD)
-MOTE_AGENT_VERSION := $(shell git -C $(BR2_EXTERNAL_MOTE_PATH) rev-parse HEAD 2>/dev/null)
-endif
+MOTE_AGENT_VERSION = $(MOTE_COMMIT)
 MOTE_AGENT_SITE = $(call qstrip,$(BR2_MOTE_GIT))
 MOTE_AGENT_SITE_METHOD = git
 MOTE_AGENT_SUBDIR = agent
@@ -67,3 +64,5 @@ define MOTE_AGENT_LINUX_CONFIG_FIXUPS
 endef
 
 $(eval $(cargo-package))
+
+BR_NO_CHECK_HASH_FOR += $(MOTE_AGENT_SOURCE)

@@ -4,10 +4,7 @@
 #
 ################################################################################
 
-MOTE_TOOLS_VERSION = $(call qstrip,$(BR2_MOTE_VERSION))
-ifeq ($(MOTE_TOOLS_VERSION),HEAD)
-MOTE_TOOLS_VERSION := $(shell git -C $(BR2_EXTERNAL_MOTE_PATH) rev-parse HEAD 2>/dev/null)
-endif
+MOTE_TOOLS_VERSION = $(MOTE_COMMIT)
 MOTE_TOOLS_SITE = $(call qstrip,$(BR2_MOTE_GIT))
 MOTE_TOOLS_SITE_METHOD = git
 MOTE_TOOLS_SUBDIR = verifier-lite
@@ -18,3 +15,5 @@ HOST_MOTE_TOOLS_CARGO_BUILD_OPTS = --bin motectl
 HOST_MOTE_TOOLS_CARGO_INSTALL_OPTS = --bin motectl
 
 $(eval $(host-cargo-package))
+
+BR_NO_CHECK_HASH_FOR += $(HOST_MOTE_TOOLS_SOURCE)
