@@ -57,6 +57,9 @@ pub const PACING: Pacing = Pacing {
 
 impl Attester {
     /// A device that has just booted and trusts this lab's verifier.
+    ///
+    /// # Panics
+    /// When the lab's key is gone.
     pub fn new(lab: &Lab, seed: u16) -> Self {
         let key = VerifierKey::from_bytes(lab.key().public_key().point());
         Self::pinned_to(key.unwrap_or_else(|error| panic!("{error}")), lab.now, seed)
