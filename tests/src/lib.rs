@@ -28,6 +28,7 @@ pub mod lab;
 pub mod ports;
 pub mod process;
 pub mod recorded;
+pub mod sim;
 pub mod simkernel;
 pub mod soft_device;
 pub mod soft_tpm;

@@ -18,6 +18,11 @@ pub trait ReferenceLookup {
 
     /// Whether what is measured at this path does not matter. Never excuses it from the replay.
     fn is_excluded(&self, path: &[u8]) -> bool;
+
+    /// What is expected of the boot, one entry for each image version that may run. Empty: nothing.
+    fn boot(&self) -> &[manifest::BootReference] {
+        &[]
+    }
 }
 
 /// A file that reference values know.
@@ -72,5 +77,9 @@ impl ReferenceLookup for manifest::ReferenceValues {
 
     fn is_excluded(&self, path: &[u8]) -> bool {
         self.excluded_by(path).is_some()
+    }
+
+    fn boot(&self) -> &[manifest::BootReference] {
+        self.boot()
     }
 }
