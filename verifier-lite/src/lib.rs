@@ -28,6 +28,7 @@ pub mod elided;
 pub mod engine;
 pub mod explain;
 pub mod hex;
+pub mod ima_signature;
 mod kdf;
 pub mod log_entry;
 pub mod manifest;
