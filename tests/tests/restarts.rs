@@ -135,6 +135,13 @@ fn across_the_end_of_a_reservation_no_nonce_comes_twice() {
     assert!(nonces.len() > 4100, "{}", nonces.len());
 }
 
+/// Takes down a verdict. That the log must arrive (again) first is none.
+fn hear(told: &mut Tier, tier: Tier) {
+    if tier != Tier::None {
+        *told = tier;
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Beat,
@@ -193,7 +200,7 @@ proptest! {
                     evil.send(&mut lab, last.as_ref().unwrap());
                     let answer = evil.beat(&mut lab);
                     prop_assert_eq!(answer.code, Code::CHANGED);
-                    told = answer.tier();
+                    hear(&mut told, answer.tier());
                 }
                 Step::Program(number) => evil.device.run(&format!("/bin/{number}")),
                 Step::Unknown => evil.device.run("/tmp/x"),
@@ -224,7 +231,7 @@ proptest! {
                     evil.hello(&mut lab);
                     lab.sent.clear(); // only the challenge, in the clear
                     evil.open(&mut lab);
-                    told = evil.beat(&mut lab).tier();
+                    hear(&mut told, evil.beat(&mut lab).tier());
                     last = None;
                 }
                 Step::Hello => {
@@ -232,7 +239,7 @@ proptest! {
                     evil.hello(&mut lab);
                     lab.sent.clear();
                     evil.open(&mut lab);
-                    told = evil.beat(&mut lab).tier();
+                    hear(&mut told, evil.beat(&mut lab).tier());
                     last = None;
                 }
             }
