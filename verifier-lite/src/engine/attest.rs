@@ -363,14 +363,16 @@ impl<'e> Attestation<'e> {
             .any(|value| u32::from(value.index) != IMA_PCR)
     }
 
-    /// Gives up the outstanding quote and asks for another with PCR values, for this reason.
+    /// Gives up the outstanding quote and asks for another with PCR values, for this reason. In full:
+    /// of one that leaves its digest to what we know, nothing could be made, and the PCR values that
+    /// came with it would have to be asked for once more.
     fn ask_for_pcrs(&mut self, reason: Reason) -> Standing {
         self.drop_outstanding();
         self.keep_records();
         Standing {
             next_record: self.received(),
             reasons: vec![reason],
-            wants: Wants::PCR_VALUES,
+            wants: Wants::PCR_VALUES.and(Wants::FULL_QUOTE),
             ..Standing::default()
         }
     }
