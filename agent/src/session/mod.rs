@@ -32,6 +32,7 @@ mod event;
 mod evidence;
 mod hello;
 mod pacing;
+mod quotes;
 mod transfer;
 
 use core::fmt;

@@ -104,12 +104,19 @@ pub struct Engine {
     references: Arc<ReferenceValues>,
     settings: Settings,
     echo: EchoKey,
-    dedup: Box<Dedup<Peer, Option<Vec<u8>>, DEDUP>>,
+    dedup: Box<Dedup<Peer, Option<Box<Answered>>, DEDUP>>,
     transfers: Transfers,
     hellos: Hellos,
     channels: Channels,
     /// Devices that wait for admission.
     waiting: usize,
+}
+
+/// A reply, for copies of its request.
+struct Answered {
+    /// Length of the request: a copy is as long.
+    request: usize,
+    reply: Vec<u8>,
 }
 
 /// Anything that went wrong inside; the peer hears of it as 5.00.
@@ -183,11 +190,19 @@ impl Engine {
         match self.dedup.check(now.monotonic, &peer, id, message.kind()) {
             Seen::New => {}
             Seen::Pending => return None,
-            Seen::Replied(reply) => return reply.clone(),
+            Seen::Replied(answered) => {
+                // What only has the message ID gets nothing: the reply may be longer than it.
+                let copy = answered.as_ref().filter(|a| a.request == datagram.len());
+                return copy.map(|answered| answered.reply.clone());
+            }
         }
         let reply = self.serve(now, peer, &message, datagram.len());
+        let answered = reply.clone().map(|reply| {
+            let request = datagram.len();
+            Box::new(Answered { request, reply })
+        });
         // A reply that was pushed out of the table meanwhile: a copy will be processed again.
-        let _ = self.dedup.reply(&peer, id, reply.clone());
+        let _ = self.dedup.reply(&peer, id, answered);
         reply
     }
 
