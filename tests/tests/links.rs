@@ -152,7 +152,42 @@ fn a_device_attests_over_tls_and_again_after_the_verifier_was_killed() {
     .unwrap();
 }
 
-/// What went through a [`Narrow`] path.
+#[test]
+fn a_server_may_show_its_key_alone() {
+    let device = device("raw");
+    let dir = TempDir::new("raw").unwrap();
+    certificate(dir.path(), "server");
+    let key = dir.join("server.key").display().to_string();
+    let address = format!("127.0.0.1:{}", ports::free_pair());
+    let verifier = verifier(&device, &["--listen-tls", &address, "--tls-key", &key]);
+    let digest = process::run(Command::new("sh").args(["-c", DIGEST, &key])).unwrap();
+    let pin = format!("tls_pin = \"raw:{}\"\n", &digest[..64]);
+    let verifier_key = verifier.state().join("verifier.pub");
+    device
+        .configure(
+            &format!("coaps+tcp://{address}"),
+            &verifier_key.display().to_string(),
+            &pin,
+        )
+        .unwrap();
+    trusted(&once(&device, &[]));
+    // A device that wants a certificate gets none.
+    assert!(
+        !once(&device, &["--tls-pin", &digest[..64]])
+            .status
+            .success()
+    );
+    assert!(
+        !once(&device, &["--tls-pin", &format!("raw:{}", "00".repeat(32))])
+            .status
+            .success()
+    );
+}
+
+/// SHA-256 of the public half of the key in `$0`.
+const DIGEST: &str = "openssl pkey -in \"$0\" -pubout -outform der | sha256sum";
+
+/// What went through a narrow path.
 #[derive(Default)]
 struct Seen {
     /// Largest datagram of a hello or its answer.
