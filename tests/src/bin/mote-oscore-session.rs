@@ -64,13 +64,13 @@ fn run() -> Result<(), Failure> {
     let len = cbor::encode(&hello, &mut payload).map_err(debug)?;
     let hello = &payload[..len];
     let reply = say_hello(&verifier.address(), hello)?;
-    let verified = key.check(HelloDigest::of(hello), &reply).map_err(debug)?;
-    let challenge = verified.challenge();
+    let answer = key.check(HelloDigest::of(hello), &reply).map_err(debug)?;
+    let challenge = answer.challenge();
     let secret = tpm.activate_credential(
         challenge.credential_blob.get(),
         challenge.encrypted_secret.get(),
     )?;
-    let transcript = verified.transcript();
+    let transcript = answer.transcript();
 
     let selection = parse_pcrs("sha256:10").map_err(debug)?;
     let quote = tpm.quote(&selection, &transcript.qualifying_data(&challenge.random))?;
