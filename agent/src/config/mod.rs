@@ -28,7 +28,7 @@ pub use endpoint::{Endpoint, Scheme};
 pub(crate) use file::nearest;
 pub use pcrs::{PcrListError, parse_pcrs};
 pub use setting::{SETTINGS, Setting};
-pub use tls::TlsSettings;
+pub use tls::{Pin, TlsSettings};
 
 /// Where the file is unless `--config` or `MOTE_CONFIG` say otherwise. It may be absent there.
 pub const DEFAULT_FILE: &str = "/etc/mote/agent.toml";

@@ -142,8 +142,8 @@ pub const SETTINGS: [Setting; 16] = [
         name: "tls_pin",
         kind: Kind::Text,
         default: "",
-        value: "SHA256",
-        help: "with coaps+tcp://: the server's certificate or public key (DER), by its SHA-256 in hex",
+        value: "[raw:]SHA256",
+        help: "with coaps+tcp://: the server's certificate or key (DER) by its SHA-256; raw: it has only a key",
         apply: |draft, text| {
             draft.tls.pin = super::tls::pin(text)?;
             Ok(())

@@ -216,7 +216,10 @@ impl Agent {
     }
 
     fn with_device<T>(&mut self, work: impl FnOnce(&mut Self, &mut Device<'_>) -> T) -> Option<T> {
-        let (mut tpm, mut log) = (Handle(Rc::clone(&self.machine)), Handle(Rc::clone(&self.machine)));
+        let (mut tpm, mut log) = (
+            Handle(Rc::clone(&self.machine)),
+            Handle(Rc::clone(&self.machine)),
+        );
         let mut rng = self.rng.clone();
         let done = work(
             self,

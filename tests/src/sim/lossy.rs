@@ -146,9 +146,11 @@ pub fn days(first: u64, count: u64, threads: usize, question: &Question) -> Resu
     };
     std::thread::scope(|scope| {
         let workers: Vec<_> = (0..threads.max(1)).map(|_| scope.spawn(work)).collect();
-        workers.into_iter().try_fold(Answer::default(), |sum, worker| {
-            let days = worker.join().map_err(|_| "a day panicked".to_owned())?;
-            Ok(sum.and(days?))
-        })
+        workers
+            .into_iter()
+            .try_fold(Answer::default(), |sum, worker| {
+                let days = worker.join().map_err(|_| "a day panicked".to_owned())?;
+                Ok(sum.and(days?))
+            })
     })
 }

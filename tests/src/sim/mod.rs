@@ -492,7 +492,9 @@ impl Sim {
         let ip = Ipv6Addr::new(0x2001, 0xdb8, 0xbad, 0, 0, 0, 0, index as u16);
         let from = SocketAddr::new(ip.into(), 1 + self.rng.below(4) as u16);
         self.note("replayed up", index, bytes.len() as u64);
-        let reply = self.handle(index, from, &bytes).map_or(0, |reply| reply.len());
+        let reply = self
+            .handle(index, from, &bytes)
+            .map_or(0, |reply| reply.len());
         if authentic {
             return;
         }
