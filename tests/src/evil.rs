@@ -257,15 +257,15 @@ impl Evil {
     pub fn send(&mut self, lab: &mut Lab, datagram: &[u8]) -> Answer {
         let reply = lab.handle(self.peer, datagram);
         let reply = reply.unwrap_or_else(|| panic!("no answer"));
-        self.read(reply)
+        self.read(&reply)
     }
 
     /// Opens an answer to the last request.
     ///
     /// # Panics
     /// When it is not CoAP, or claims to be protected and does not open.
-    pub fn read(&mut self, datagram: Vec<u8>) -> Answer {
-        let message = Message::parse(&datagram).unwrap_or_else(|error| panic!("{error:?}"));
+    pub fn read(&mut self, datagram: &[u8]) -> Answer {
+        let message = Message::parse(datagram).unwrap_or_else(|error| panic!("{error:?}"));
         let header = OscoreOption::of(&message);
         let mut plain = [0; MAX_MESSAGE];
         let (body, protected) = match (&header, &self.session) {
@@ -284,7 +284,7 @@ impl Evil {
             partial_iv: header.and_then(|header| header.ok()?.partial_iv),
             echo: body.option(option::ECHO).map(|echo| echo.value.to_vec()),
             payload: body.payload().to_vec(),
-            datagram: datagram.clone(),
+            datagram: datagram.to_vec(),
         };
         if answer.code == Code::CHANGED
             && protected

@@ -26,8 +26,8 @@ fn sends_instead(alter: impl Fn(&mut Vec<Record>)) -> (Lab, Evil, Stored, Answer
 /// The verdict says so; what was certified before stands, and none of the list is kept: with the
 /// true list the device is itself again.
 #[track_caller]
-fn does_not_replay(alter: impl Fn(&mut Vec<Record>)) {
-    let (mut lab, mut evil, before, answer) = sends_instead(alter);
+fn does_not_replay(change: impl Fn(&mut Vec<Record>)) {
+    let (mut lab, mut evil, before, answer) = sends_instead(change);
     assert_eq!(answer.reason(), "log-does-not-replay", "{answer:?}");
     assert_eq!(answer.tier(), Tier::Contraindicated);
     assert_eq!(answer.next_record(), 3, "as far as it was certified");

@@ -27,6 +27,9 @@ use crate::store::{Admission, Change, DeviceRecord, Durability, Kid, NonceRecord
 /// Nonces outstanding per session: the last one, and the one before in case its reply was lost.
 const NONCES: usize = 2;
 
+/// Stands for the id of the nonce that open answers, which is the challenge's: the next is 0.
+const OPEN: u64 = 0xff;
+
 /// A reply's payload, or a refusal.
 type Answer = Result<Result<Vec<u8>, Refusal>, Internal>;
 
@@ -95,7 +98,7 @@ impl Engine {
             Standing::pending_admission()
         };
         let (mut changes, durability) = attestation.finish();
-        let nonce = self.next_nonce(now, &mut pending.channel.record)?;
+        let nonce = self.next_nonce(now, &mut pending.channel.record, OPEN)?;
         changes.extend(ended.map(Change::RemoveSession));
         changes.push(Change::PutSession(*kid, pending.channel.record.clone()));
         self.store.commit(&changes, durability)?;
@@ -182,7 +185,7 @@ impl Engine {
         let nonce = known.map(|at| session.nonces.remove(at));
         let Some(nonce) = nonce.filter(|nonce| now.unix < nonce.expires) else {
             let standing = Attestation::new(self, now, device, record)?.nonce_expired()?;
-            let fresh = self.next_nonce(now, &mut session)?;
+            let fresh = self.next_nonce(now, &mut session, id)?;
             let change = Change::PutSession(*kid, session.clone());
             self.store.commit(&[change], Durability::Batched)?;
             channel.record = session;
@@ -235,7 +238,7 @@ impl Engine {
             Ok(true) => Standing::pending_admission(),
         };
         let (mut changes, durability) = attestation.finish();
-        let fresh = self.next_nonce(now, &mut session)?;
+        let fresh = self.next_nonce(now, &mut session, id)?;
         changes.push(Change::PutSession(*kid, session.clone()));
         self.store.commit(&changes, durability)?;
         channel.record = session;
@@ -271,9 +274,18 @@ impl Engine {
         }
     }
 
-    /// A fresh nonce, remembered in `session`.
-    fn next_nonce(&self, now: Now, session: &mut SessionRecord) -> Result<NonceRecord, Internal> {
-        let id = session.nonces.last().map_or(0, |last| (last.id + 1) & 0xff);
+    /// A fresh nonce, remembered in `session`. Its id is another than `answered`, which the device may
+    /// refer to once more if our reply is lost, and than those that are still outstanding.
+    fn next_nonce(
+        &self,
+        now: Now,
+        session: &mut SessionRecord,
+        answered: u64,
+    ) -> Result<NonceRecord, Internal> {
+        let mut id = (answered + 1) & 0xff;
+        while session.nonces.iter().any(|nonce| nonce.id == id) {
+            id = (id + 1) & 0xff;
+        }
         let nonce = NonceRecord {
             id,
             value: random::<16>()?.to_vec(),
