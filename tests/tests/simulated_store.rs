@@ -138,7 +138,9 @@ fn everything(store: &dyn Store) -> String {
         store.devices(None, 10).unwrap(),
         store.devices(Some(&device(0)), 1).unwrap(),
         store.sessions(None, 100).unwrap(),
-        store.sessions(Some(&Kid::new(&[1, 0]).unwrap()), 2).unwrap(),
+        store
+            .sessions(Some(&Kid::new(&[1, 0]).unwrap()), 2)
+            .unwrap(),
     );
     for id in [device(0), device(1)] {
         said += &format!("{:?}", store.device(&id).unwrap());

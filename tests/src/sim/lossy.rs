@@ -148,9 +148,11 @@ pub fn days(first: u64, count: u64, threads: usize, question: &Question) -> Resu
         let workers: Vec<_> = (0..threads.max(1))
             .map(|_| roomy_thread(scope, work))
             .collect();
-        workers.into_iter().try_fold(Answer::default(), |sum, worker| {
-            let days = worker.join().map_err(|_| "a day panicked".to_owned())?;
-            Ok(sum.and(days?))
-        })
+        workers
+            .into_iter()
+            .try_fold(Answer::default(), |sum, worker| {
+                let days = worker.join().map_err(|_| "a day panicked".to_owned())?;
+                Ok(sum.and(days?))
+            })
     })
 }

@@ -383,6 +383,7 @@ impl Sim {
         match event {
             Said::SessionOpened { .. } => {
                 agent.sessions += 1;
+                agent.opened.push(now);
                 self.note("session", index, 0);
             }
             Said::Appraised {
@@ -419,6 +420,7 @@ impl Sim {
         self.note("sent", index, bytes.len() as u64);
         let agent = &mut self.agents[index];
         agent.up.add(bytes.len());
+        agent.sent.push(self.now);
         let (link, from) = (agent.setup.link, agent.address);
         let bytes: Rc<[u8]> = bytes.into();
         remember(&mut self.captured[index].up, &bytes);
@@ -492,7 +494,9 @@ impl Sim {
         let ip = Ipv6Addr::new(0x2001, 0xdb8, 0xbad, 0, 0, 0, 0, index as u16);
         let from = SocketAddr::new(ip.into(), 1 + self.rng.below(4) as u16);
         self.note("replayed up", index, bytes.len() as u64);
-        let reply = self.handle(index, from, &bytes).map_or(0, |reply| reply.len());
+        let reply = self
+            .handle(index, from, &bytes)
+            .map_or(0, |reply| reply.len());
         if authentic {
             return;
         }
