@@ -18,6 +18,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use crate::admin::socket;
 use crate::admission::AdmissionRules;
 use crate::engine::{Engine, Settings};
+use crate::ima_signature::Keyring;
 use crate::manifest::{ReferenceValues, VerifiedManifest};
 use crate::server;
 use crate::signing_key::{PublicKey, SigningKey};
@@ -98,6 +99,16 @@ struct Arguments {
     )]
     manifest_key: Vec<PathBuf>,
 
+    /// Certificates or public keys (PEM or DER) whose IMA signature accounts for a file that no manifest
+    /// lists. May be given several times.
+    #[arg(long, value_name = "FILE", env = "MOTE_IMA_KEY", value_delimiter = ',')]
+    ima_key: Vec<PathBuf>,
+
+    /// Kernel keyring whose measured additions are trusted as --ima-key, such as .ima. May be given
+    /// several times.
+    #[arg(long, value_name = "KEYRING", value_delimiter = ',')]
+    ima_keyring: Vec<String>,
+
     /// Admit devices whose EK is listed here (SHA-256 of the TPMT_PUBLIC, one a line).
     #[arg(long, value_name = "FILE")]
     admit_ek: Vec<PathBuf>,
@@ -142,7 +153,10 @@ pub fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<(), Failure> {
     // First what can be wrong with the command line, then what takes effect.
-    let references = references(&arguments.manifest, &arguments.manifest_key)?;
+    let mut references = references(&arguments.manifest, &arguments.manifest_key)?;
+    if let Some(keys) = ima_keys(arguments)? {
+        references = references.with_ima_keys(keys);
+    }
     let rules = rules(arguments)?;
     let tls = match (&arguments.tls_cert, &arguments.tls_key) {
         (Some(certificate), Some(key)) => {
@@ -216,6 +230,23 @@ fn references(files: &[PathBuf], keys: &[PathBuf]) -> Result<ReferenceValues, Fa
         );
     }
     Ok(ReferenceValues::new(&manifests)?)
+}
+
+fn ima_keys(arguments: &Arguments) -> Result<Option<Keyring>, Failure> {
+    if arguments.ima_key.is_empty() && arguments.ima_keyring.is_empty() {
+        return Ok(None);
+    }
+    let mut keyring = Keyring::default();
+    for file in &arguments.ima_key {
+        keyring.add_file(file)?;
+    }
+    for kernel_keyring in &arguments.ima_keyring {
+        keyring.learn_from(kernel_keyring);
+    }
+    for key in keyring.all() {
+        info!("files may be signed by {} ({})", key.name(), key.ids()[0]);
+    }
+    Ok(Some(keyring))
 }
 
 fn rules(arguments: &Arguments) -> Result<AdmissionRules, Failure> {

@@ -18,7 +18,8 @@ use mote_schemas::tpm::{ClockInfo, Digest, HashAlg, PcrSelection, Public};
 
 use super::outcome::Refusal;
 use super::{Engine, Internal, Now, Settings};
-use crate::appraise::{self, ReferenceLookup, appraise};
+use crate::appraise::{self, ReferenceLookup, appraise_next};
+use crate::ima_signature::LearnedKeys;
 use crate::prefix::{Certified, IMA_PCR, LogState, Outcome, PendingLog, PrefixError};
 use crate::quote::{Continuity, VerifiedQuote};
 use crate::signature::VerifyingKey;
@@ -464,8 +465,10 @@ impl<'e> Attestation<'e> {
         }
         let clock_safe = boot.clock_safe;
 
-        let appraisal = appraise(certified, self.references, Endian::Little);
         let mut content = std::mem::take(&mut boot.content);
+        let mut learned = LearnedKeys::from_ders(content.learned_keys.iter().map(|der| &der[..]));
+        let appraisal = appraise_next(certified, self.references, &mut learned, Endian::Little);
+        content.learned_keys = learned.ders().map(|der| der.to_vec().into()).collect();
         for deviation in appraisal.deviations {
             let token = deviation.fault.reason().token();
             if !content.reasons.iter().any(|known| known == token) {

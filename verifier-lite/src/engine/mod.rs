@@ -206,11 +206,11 @@ impl Engine {
             }
         }
         let reply = self.serve(now, peer, &message, datagram.len());
-        // A reply that was pushed out of the table meanwhile: a copy will be processed again.
         let answered = reply.clone().map(|reply| {
             let request = datagram.len();
             Box::new(Answered { request, reply })
         });
+        // A reply that was pushed out of the table meanwhile: a copy will be processed again.
         let _ = self.dedup.reply(&peer, id, answered);
         reply
     }

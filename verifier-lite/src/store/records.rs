@@ -140,6 +140,9 @@ pub struct Content {
     /// Tokens of the reason registry, in the order of their first record.
     #[n(1)]
     pub reasons: Vec<String>,
+    /// Keys that the log has shown being added to a keyring that is learned from, DER.
+    #[cbor(n(2), default)]
+    pub learned_keys: Vec<minicbor::bytes::ByteVec>,
 }
 
 /// A quote that was verified when it came and is verified again whenever it is used.

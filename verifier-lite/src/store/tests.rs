@@ -49,6 +49,7 @@ fn device() -> DeviceRecord {
             content: Content {
                 tier: Tier::Warning,
                 reasons: vec!["clock-unsafe".into()],
+                learned_keys: vec![vec![0x30, 1, 2].into()],
             },
         }),
         last_seen: Some(4_000),
