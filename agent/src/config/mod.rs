@@ -57,6 +57,10 @@ pub struct Config {
     pub jitter: u8,
     /// The first hello after start waits a random part of this.
     pub start_jitter: Duration,
+    /// Shortest time until a request is sent again.
+    pub ack_timeout: Duration,
+    /// How often a request is sent again before the agent gives up for a while.
+    pub max_retransmit: u8,
     /// Largest datagram to fill with log entries, in bytes.
     pub datagram: usize,
     /// Attest once and exit with the verdict.
@@ -84,7 +88,11 @@ impl Config {
                 ..Pacing::default()
             },
             transmission: match self.verifier.scheme {
-                Scheme::Coap => Parameters::default(),
+                Scheme::Coap => Parameters {
+                    ack_timeout: self.ack_timeout,
+                    max_retransmit: self.max_retransmit,
+                    ..Parameters::default()
+                },
                 Scheme::CoapsTcp => Parameters::reliable(RESPONSE_TIMEOUT),
             },
         }

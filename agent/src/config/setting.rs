@@ -57,6 +57,8 @@ pub(super) struct Partial {
     log_level: Option<LevelFilter>,
     jitter: Option<u8>,
     start_jitter: Option<Duration>,
+    ack_timeout: Option<Duration>,
+    max_retransmit: Option<u8>,
     datagram: Option<usize>,
     once: Option<bool>,
 }
@@ -87,6 +89,8 @@ impl Partial {
             log_level: self.log_level?,
             jitter: self.jitter?,
             start_jitter: self.start_jitter?,
+            ack_timeout: self.ack_timeout?,
+            max_retransmit: self.max_retransmit?,
             datagram: self.datagram?,
             once: self.once?,
         })
@@ -115,7 +119,7 @@ impl Setting {
 }
 
 /// All settings, in the order in which a person would think of them.
-pub const SETTINGS: [Setting; 16] = [
+pub const SETTINGS: [Setting; 18] = [
     Setting {
         name: "verifier",
         kind: Kind::Text,
@@ -280,6 +284,31 @@ pub const SETTINGS: [Setting; 16] = [
         },
     },
     Setting {
+        name: "ack_timeout",
+        kind: Kind::Number,
+        // RFC 7252, 4.8; a test compares them.
+        default: "2",
+        value: "SECONDS",
+        help: "send a request again after this time, then after twice that, ...; UDP only. More than \
+               a round trip of the link; the agent also learns it",
+        apply: |draft, text| {
+            let seconds = number(text, 1, 600)?;
+            draft.ack_timeout = Some(Duration::from_secs(seconds as u64));
+            Ok(())
+        },
+    },
+    Setting {
+        name: "max_retransmit",
+        kind: Kind::Number,
+        default: "4",
+        value: "COUNT",
+        help: "send a request again this often before giving up for a while; UDP only",
+        apply: |draft, text| {
+            draft.max_retransmit = Some(number(text, 1, 10)? as u8);
+            Ok(())
+        },
+    },
+    Setting {
         name: "datagram",
         kind: Kind::Number,
         // DEFAULT_DATAGRAM; a test compares them.
@@ -334,5 +363,10 @@ mod tests {
     fn defaults_are_what_the_other_crates_call_so() {
         let datagram = SETTINGS.iter().find(|setting| setting.name == "datagram");
         assert_eq!(datagram.unwrap().default, DEFAULT_DATAGRAM.to_string());
+        let default = |name| SETTINGS.iter().find(|s| s.name == name).unwrap().default;
+        let parameters = mote_schemas::coap::Parameters::default();
+        let (timeout, retransmit) = (parameters.ack_timeout, parameters.max_retransmit);
+        assert_eq!(default("ack_timeout"), timeout.as_secs().to_string());
+        assert_eq!(default("max_retransmit"), retransmit.to_string());
     }
 }

@@ -290,13 +290,13 @@ impl Session {
             Opened::Protected(body) => body,
             // Anyone can say so. It costs us one hello after a back-off, never the evidence.
             Opened::Unprotected => {
-                self.exchange.accept(response);
+                self.accept(now, response);
                 self.refused(now, response.code(), &response.body(), device);
                 return;
             }
             Opened::Forged => return,
         };
-        self.exchange.accept(response);
+        self.accept(now, response);
         match body.code() {
             Code::CHANGED => match cbor::decode(body.payload()) {
                 Ok(reply) => self.reply(now, &reply, device),
