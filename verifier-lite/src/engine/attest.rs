@@ -15,7 +15,7 @@ use mote_schemas::reason::Reason;
 use mote_schemas::tpm::{ClockInfo, Digest, HashAlg, PcrSelection, Public};
 
 use super::outcome::Refusal;
-use super::{Engine, Internal, Now, Settings};
+use super::{Engine, Internal, Now, Settings, boot};
 use crate::appraise::{self, ReferenceLookup, appraise};
 use crate::prefix::{Certified, IMA_PCR, LogState, Outcome, PendingLog, PrefixError};
 use crate::quote::{Continuity, VerifiedQuote};
@@ -392,6 +392,14 @@ impl<'e> Attestation<'e> {
         let Some(boot) = &mut self.record.boot else {
             return Ok(());
         };
+        let boot_found = boot::appraise(
+            boot,
+            certified.prefix(),
+            // The log itself is not fetched yet: static PCR values need none.
+            None,
+            self.references.boot(),
+            self.now.unix,
+        );
         boot.certified = state.records;
         boot.log_pcrs = state.log_pcrs;
         boot.pcrs = banks(state);
@@ -409,6 +417,16 @@ impl<'e> Attestation<'e> {
                 self.device,
                 self.stored_deviation(deviation),
             ));
+        }
+        if let Some(found) = boot_found {
+            content.tier = content.tier.max(found.tier);
+            for deviation in found.deviations {
+                if !content.reasons.contains(&deviation.reason) {
+                    content.reasons.push(deviation.reason.clone());
+                }
+                self.changes
+                    .push(Change::AddDeviation(self.device, deviation));
+            }
         }
         content.tier = content.tier.max(appraisal.tier).max(Tier::Affirming);
         let mut tier = content.tier;

@@ -6,6 +6,7 @@
 //! | `hello` | the exchange in the clear: challenges for who may be a device |
 //! | `channel` | OSCORE sessions, across restarts of this process |
 //! | `evidence` | open, log and beat: from a protected message to a commit and a reply |
+//! | `boot` | measured boot in a verdict |
 //! | `echo` | proof that a peer receives at its address (RFC 9175) |
 //! | `outcome` | replies and refusals |
 //!
@@ -20,6 +21,7 @@
 //! never changes stored state for a message that it refuses.
 
 mod attest;
+mod boot;
 mod channel;
 mod echo;
 mod evidence;
