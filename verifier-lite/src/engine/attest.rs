@@ -163,6 +163,7 @@ impl<'e> Attestation<'e> {
             log_pcrs: 0,
             outstanding: None,
             content: Content::default(),
+            padded_banks: None,
         }
     }
 
@@ -403,6 +404,8 @@ impl<'e> Attestation<'e> {
         boot.certified = state.records;
         boot.log_pcrs = state.log_pcrs;
         boot.pcrs = banks(state);
+        let padded = state.padded.iter().map(|alg| alg.to_u16()).collect();
+        boot.padded_banks = Some(padded).filter(|banks: &Vec<u16>| !banks.is_empty());
         boot.outstanding = None;
         let clock_safe = boot.clock_safe;
 
@@ -599,6 +602,12 @@ fn log_state(boot: &BootState) -> LogState {
     LogState {
         records: boot.certified,
         log_pcrs: boot.log_pcrs,
+        padded: boot
+            .padded_banks
+            .iter()
+            .flatten()
+            .filter_map(|alg| HashAlg::from_u16(*alg))
+            .collect(),
         values: values(&boot.pcrs),
     }
 }

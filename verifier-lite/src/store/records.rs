@@ -112,6 +112,9 @@ pub struct BootState {
     /// What the certified records come down to.
     #[n(11)]
     pub content: Content,
+    /// Banks (`TPM_ALG_ID`) into which this kernel extends padded SHA-1. `None`: an older store; none.
+    #[n(20)]
+    pub padded_banks: Option<Vec<u16>>,
 }
 
 /// The appraisal of all certified records of a boot: it only gets worse until the next one.

@@ -44,6 +44,7 @@ fn device() -> DeviceRecord {
                 claims: vec![],
                 records: 70,
             }),
+            padded_banks: None,
             content: Content {
                 tier: Tier::Warning,
                 reasons: vec!["clock-unsafe".into()],
