@@ -5,14 +5,16 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
+use mote_schemas::tpm::Digest;
 use serde::Serialize;
 
 use super::{Context, Failure, Outcome, time};
 use crate::hex;
-use crate::manifest::{Manifest, SignedManifest, VerifiedManifest};
+use crate::manifest::{BootExpectations, Manifest, SignedManifest, VerifiedManifest};
 use crate::printable::printable;
 use crate::signing_key::PublicKey;
 
+mod boot;
 mod build;
 
 #[derive(Debug, Subcommand)]
@@ -26,7 +28,7 @@ Examples:
 
 The same files, name, version and key always give the same bytes. A time is recorded only
 from SOURCE_DATE_EPOCH.")]
-    Build(build::Build),
+    Build(Box<build::Build>),
     /// Show what a manifest says.
     Show {
         /// The manifest.
@@ -50,7 +52,7 @@ from SOURCE_DATE_EPOCH.")]
 
 pub(super) fn run(context: &Context, command: Command) -> Outcome {
     match command {
-        Command::Build(options) => build::run(context, options),
+        Command::Build(options) => build::run(context, *options),
         Command::Show { file, key, files } => show(context, &file, &key, files),
         Command::Verify { file, key } => {
             let verified = VerifiedManifest::read(&file, &load(&key)?)?;
@@ -82,6 +84,65 @@ struct Summary {
     exclusions: Vec<String>,
     /// Bank -> PCR -> allowed values.
     pcrs: BTreeMap<String, BTreeMap<u8, Vec<String>>>,
+    boot: Expected,
+}
+
+/// What the boot event log must show.
+#[derive(Serialize)]
+struct Expected {
+    secure_boot: bool,
+    /// Variable -> SHA-256 of what it may contain.
+    secure_boot_keys: BTreeMap<&'static str, Vec<String>>,
+    applications: Vec<String>,
+    kernels: Vec<String>,
+    initrds: Vec<String>,
+    command_lines: Vec<String>,
+    /// PCR -> digests.
+    events: BTreeMap<u8, Vec<String>>,
+}
+
+impl Expected {
+    fn new(boot: &BootExpectations) -> Self {
+        let texts = |list: &[Digest]| list.iter().map(ToString::to_string).collect();
+        Self {
+            secure_boot: boot.secure_boot,
+            secure_boot_keys: boot
+                .keys
+                .iter()
+                .map(|(key, list)| (key.name(), list.iter().map(ToString::to_string).collect()))
+                .collect(),
+            applications: texts(&boot.applications),
+            kernels: texts(&boot.kernels),
+            initrds: texts(&boot.initrds),
+            command_lines: boot.command_lines.clone(),
+            events: boot
+                .events
+                .iter()
+                .map(|(pcr, list)| (*pcr, texts(list)))
+                .collect(),
+        }
+    }
+
+    fn in_words(&self, mut line: impl FnMut(&str, &str)) {
+        if self.secure_boot {
+            line("secure boot", "on");
+        }
+        for (name, values) in &self.secure_boot_keys {
+            values.iter().for_each(|value| line(name, value));
+        }
+        for (label, values) in [
+            ("boot app", &self.applications),
+            ("kernel", &self.kernels),
+            ("initrd", &self.initrds),
+            ("cmdline", &self.command_lines),
+        ] {
+            values.iter().for_each(|value| line(label, value));
+        }
+        for (pcr, values) in &self.events {
+            let label = format!("in PCR {pcr}");
+            values.iter().for_each(|value| line(&label, value));
+        }
+    }
 }
 
 impl Summary {
@@ -106,6 +167,7 @@ impl Summary {
             files: manifest.files().len(),
             exclusions: manifest.exclusions().to_vec(),
             pcrs: manifest.pcrs().iter().map(bank).collect(),
+            boot: Expected::new(manifest.boot()),
         }
     }
 
@@ -144,6 +206,7 @@ impl Summary {
                 }
             }
         }
+        self.boot.in_words(line);
         out
     }
 }

@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod backend;
+mod bootlog;
 mod device;
 mod explain;
 mod key;
@@ -54,6 +55,9 @@ enum Command {
     /// Make, look at and check reference values of an image.
     #[command(subcommand)]
     Manifest(manifest::Command),
+    /// Look at boot event logs.
+    #[command(subcommand)]
+    Bootlog(bootlog::Command),
     /// Make signing keys.
     #[command(subcommand)]
     Key(key::Command),
@@ -96,6 +100,7 @@ pub fn main() -> ExitCode {
     };
     let outcome = match arguments.command {
         Command::Manifest(command) => manifest::run(&context, command),
+        Command::Bootlog(command) => bootlog::run(&context, command),
         Command::Key(command) => key::run(&context, command),
         Command::Device(command) => device::run(&context, command),
         Command::Explain { device } => explain::run(&context, device),

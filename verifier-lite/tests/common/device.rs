@@ -150,6 +150,7 @@ impl Device {
         LogState {
             records: records as u64,
             log_pcrs: 1 << 10,
+            padded: std::collections::BTreeSet::new(),
             values: self.pcrs.clone(),
         }
     }

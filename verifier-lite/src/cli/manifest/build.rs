@@ -45,6 +45,8 @@ pub(in crate::cli) struct Build {
     /// A value that a boot PCR may have, such as `sha256:7=<hex>`. May be given several times.
     #[arg(long, value_name = "BANK:PCR=HEX")]
     pcr: Vec<String>,
+    #[command(flatten)]
+    boot: super::boot::Options,
     /// No progress bar.
     #[arg(long, short)]
     quiet: bool,
@@ -55,6 +57,7 @@ pub(super) fn run(context: &Context, options: Build) -> Outcome {
     let key = SigningKey::load(&options.sign)?;
     let created = source_date_epoch()?;
     let pcrs = parse_pcrs(&options.pcr)?;
+    let boot = options.boot.expectations()?;
     let files = match (&options.rootfs, &options.sha256sums) {
         (Some(root), _) => {
             refuse_inside(root, &options.output)?;
@@ -90,7 +93,8 @@ pub(super) fn run(context: &Context, options: Build) -> Outcome {
         files,
         options.exclude,
         pcrs,
-    )?;
+    )?
+    .with_boot(boot)?;
     let bytes = sign(&manifest, &key)?;
     replace(&options.output, &bytes)
         .map_err(|error| Failure(format!("{}: {error}", options.output.display())))?;
