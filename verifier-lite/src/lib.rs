@@ -18,6 +18,7 @@ pub mod admin;
 pub mod admission;
 pub mod appraise;
 mod boot_aggregate;
+pub mod bundle;
 pub mod cli;
 pub mod credential;
 pub mod daemon;

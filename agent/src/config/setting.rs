@@ -7,7 +7,7 @@ use heapless::Vec as Bounded;
 use log::LevelFilter;
 use mote_schemas::limits::{DEFAULT_DATAGRAM, MAX_MESSAGE, MAX_PCR_BANKS};
 
-use super::Config;
+use super::{Config, LocalConfig};
 use super::{key, pcrs};
 use crate::measurement_log::DEFAULT_PATH;
 use crate::tpm::{KeyKind, PcrSelection, TpmOptions};
@@ -75,6 +75,15 @@ impl Partial {
             start_jitter: self.start_jitter?,
             datagram: self.datagram?,
             once: self.once?,
+        })
+    }
+
+    /// The same for what concerns this device alone.
+    pub(super) fn finish_local(self) -> Option<LocalConfig> {
+        Some(LocalConfig {
+            tpm: self.tpm,
+            ima_log: self.ima_log?,
+            pcrs: self.pcrs?,
         })
     }
 }
