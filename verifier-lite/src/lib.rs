@@ -20,6 +20,7 @@ pub mod appraise;
 mod boot_aggregate;
 pub mod bundle;
 pub mod cli;
+pub mod convert;
 pub mod credential;
 pub mod daemon;
 mod der;

@@ -227,8 +227,8 @@ fn every_part_that_was_tampered_with_is_named() {
     );
     assert_eq!(
         parts(|p| {
-            let last = p.list.len() - 2;
-            p.list[last] ^= 1;
+            let at = p.list.len() - 2;
+            p.list[at] ^= 1;
         })
         .reason()
         .token(),
@@ -335,7 +335,7 @@ proptest! {
     /// Any one bit: refused, or in a part that no signature covers and that can only make it worse
     /// (a template's name), or that proves nothing (the EK, the agent's name, the boot log).
     #[test]
-    fn a_flipped_bit_never_makes_a_better_verdict(position in 0.0..1.0f64, bit in 0u8..8) {
+    fn a_flipped_bit_never_makes_a_better_verdict(position in any::<prop::sample::Index>(), bit in 0u8..8) {
         let list = list(12);
         let device = device(&list);
         let mut file = Parts::of(&device, &list).file(700);
@@ -348,7 +348,7 @@ proptest! {
         let path = b"/etc/ld.so.cache";
         let bad = judge(&file, &AllBut(path)).unwrap();
         prop_assert_eq!(bad.deviations.len(), 1);
-        let at = (position * file.len() as f64) as usize;
+        let at = position.index(file.len());
         file[at] ^= 1 << bit;
         if let Ok(verdict) = judge(&file, &AllBut(path)) {
             prop_assert_eq!(verdict.tier, Tier::Contraindicated);
