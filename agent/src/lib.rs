@@ -11,7 +11,7 @@
 //! | [`config`] | command line, environment and file | one file, read-only |
 //! | [`evidence_file`] | evidence for `motectl verify` | the file that the user names |
 //! | [`run`] | events to log lines and exit codes | standard error |
-//! | [`link`] | sockets, clock and signals around a session | UDP |
+//! | [`link`] | sockets, clock and signals around a session | UDP, TLS |
 //!
 //! Only [`evidence_file`] opens a file for writing, when told to: keys live in RAM, and the kernel's list is
 //! the queue.

@@ -124,6 +124,26 @@ registry! {
     BootAggregateMissing "boot-aggregate-missing" Contraindicated,
     /// The quote does not cover the PCRs that boot_aggregate is made of.
     BootAggregateUnchecked "boot-aggregate-unchecked" Warning,
+    /// The boot event log cannot be parsed.
+    BootLogMalformed "boot-log-malformed" Warning,
+    /// The boot event log does not lead to the quoted PCR values.
+    BootLogDoesNotReplay "boot-log-does-not-replay" Contraindicated,
+    /// A manifest expects something of the boot event log, and there is none that a quote certifies.
+    BootLogMissing "boot-log-missing" Contraindicated,
+    /// A PCR above 10 was extended after the boot event log ended.
+    BootPcrUnexplained "boot-pcr-unexplained" Warning,
+    /// UEFI Secure Boot was off, or the log does not show that it was on.
+    SecureBootOff "secure-boot-off" Contraindicated,
+    /// PK, KEK, db or dbx are not those of a manifest.
+    SecureBootKeysUnexpected "secure-boot-keys-unexpected" Contraindicated,
+    /// Something was measured while booting that no manifest explains.
+    BootEventUnexpected "boot-event-unexpected" Contraindicated,
+    /// Nothing that was measured while booting is the expected kernel, initrd or boot application.
+    BootEventMissing "boot-event-missing" Contraindicated,
+    /// The kernel's command line is none that a manifest allows.
+    CmdlineUnexpected "cmdline-unexpected" Contraindicated,
+    /// A boot PCR has none of the values that a manifest allows.
+    PcrValueUnexpected "pcr-value-unexpected" Contraindicated,
     /// A file was measured that no manifest names.
     FileUnknown "file-unknown" Contraindicated,
     /// A file's content is not what the manifest says.

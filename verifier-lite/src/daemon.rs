@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::fs;
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -59,6 +59,27 @@ struct Arguments {
         default_value = "[::]:5683"
     )]
     listen: SocketAddr,
+
+    /// TCP address to listen on for CoAP over TLS, such as [::]:5684.
+    #[arg(
+        long,
+        env = "MOTE_LISTEN_TLS",
+        value_name = "ADDR:PORT",
+        requires_all = ["tls_cert", "tls_key"]
+    )]
+    listen_tls: Option<SocketAddr>,
+
+    /// Our certificate chain for TLS.
+    #[arg(long, env = "MOTE_TLS_CERT", value_name = "PEM")]
+    tls_cert: Option<PathBuf>,
+
+    /// The certificate's private key.
+    #[arg(long, env = "MOTE_TLS_KEY", value_name = "PEM")]
+    tls_key: Option<PathBuf>,
+
+    /// Demand of every TLS peer a certificate that chains to a root in this file.
+    #[arg(long, env = "MOTE_TLS_CLIENT_CA", value_name = "PEM")]
+    tls_client_ca: Option<PathBuf>,
 
     /// Signed reference values of an image version. May be given several times.
     #[arg(
@@ -137,6 +158,13 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         references = references.with_ima_keys(keys);
     }
     let rules = rules(arguments)?;
+    let tls = match (&arguments.tls_cert, &arguments.tls_key) {
+        (Some(certificate), Some(key)) => {
+            let client_ca = arguments.tls_client_ca.as_deref();
+            Some(server::tls::config(certificate, key, client_ca)?)
+        }
+        _ => None,
+    };
     if arguments.interval == 0 || arguments.nonce_lifetime < arguments.interval {
         return Err("--interval must be at least 1, and --nonce-lifetime no shorter".into());
     }
@@ -150,6 +178,15 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     let engine = Engine::new(Box::new(store), key, rules, Arc::new(references), settings)?;
     let socket = UdpSocket::bind(arguments.listen)
         .map_err(|error| format!("cannot listen on {}: {error}", arguments.listen))?;
+    let secure = match arguments.listen_tls.zip(tls) {
+        Some((address, config)) => {
+            let listener = TcpListener::bind(address)
+                .map_err(|error| format!("cannot listen on {address} for TLS: {error}"))?;
+            info!("listening on {} for TLS", listener.local_addr()?);
+            Some((listener, config))
+        }
+        None => None,
+    };
     let operators = socket::listen(&arguments.state)?;
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGTERM, SIGINT] {
@@ -161,7 +198,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         arguments.state.display(),
         arguments.state.join(PUBLIC_KEY).display()
     );
-    server::serve(engine, &socket, &operators, &stop)?;
+    server::serve(engine, &socket, secure.as_ref(), &operators, &stop)?;
     socket::unlink(&arguments.state)?;
     info!("stopped");
     Ok(())

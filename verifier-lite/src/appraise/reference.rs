@@ -20,6 +20,11 @@ pub trait ReferenceLookup {
     /// Whether what is measured at this path does not matter. Never excuses it from the replay.
     fn is_excluded(&self, path: &[u8]) -> bool;
 
+    /// What is expected of the boot, one entry for each image version that may run. Empty: nothing.
+    fn boot(&self) -> &[manifest::BootReference] {
+        &[]
+    }
+
     /// The keys whose signature accounts for a file that is not listed. `None`: signatures are not looked
     /// at.
     fn ima_keyring(&self) -> Option<&dyn ImaKeyring> {
@@ -79,6 +84,10 @@ impl ReferenceLookup for manifest::ReferenceValues {
 
     fn is_excluded(&self, path: &[u8]) -> bool {
         self.excluded_by(path).is_some()
+    }
+
+    fn boot(&self) -> &[manifest::BootReference] {
+        self.boot()
     }
 
     fn ima_keyring(&self) -> Option<&dyn ImaKeyring> {

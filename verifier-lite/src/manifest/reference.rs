@@ -9,7 +9,9 @@ use bstr::{BStr, ByteSlice};
 use globset::{Candidate, GlobSet};
 
 use super::error::Fault;
-use super::{FileDigest, ManifestError, VerifiedManifest, compile_glob};
+use super::{
+    BootExpectations, FileDigest, ManifestError, StaticPcrs, VerifiedManifest, compile_glob,
+};
 use crate::ima_signature::Keyring;
 
 /// Globs of paths that are not judged.
@@ -85,7 +87,19 @@ pub struct ReferenceValues {
     by_digest: Vec<u32>,
     labels: Vec<String>,
     exclusion: Exclusion,
+    boot: Vec<BootReference>,
     ima_keys: Option<Keyring>,
+}
+
+/// What one manifest says about the boot of the image version that it is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BootReference {
+    /// `name-version` of the manifest.
+    pub manifest: String,
+    /// Values that boot PCRs may have.
+    pub pcrs: StaticPcrs,
+    /// What the boot event log must show.
+    pub expectations: BootExpectations,
 }
 
 impl fmt::Debug for ReferenceValues {
@@ -108,6 +122,7 @@ impl ReferenceValues {
         let mut entries: Vec<Entry> = Vec::new();
         let mut labels: Vec<String> = Vec::new();
         let mut globs: Vec<String> = Vec::new();
+        let mut boot = Vec::new();
         for verified in manifests {
             let manifest = verified.manifest();
             let full = |_| ManifestError::from(Fault::TooMany("reference values"));
@@ -126,6 +141,13 @@ impl ReferenceValues {
             }
             u32::try_from(entries.len()).map_err(full)?;
             globs.extend_from_slice(manifest.exclusions());
+            if !manifest.pcrs().is_empty() || !manifest.boot().is_empty() {
+                boot.push(BootReference {
+                    manifest: manifest.label(),
+                    pcrs: manifest.pcrs().clone(),
+                    expectations: manifest.boot().clone(),
+                });
+            }
             labels.push(manifest.label());
         }
         globs.sort_unstable();
@@ -144,6 +166,7 @@ impl ReferenceValues {
             by_path: entries,
             by_digest,
             labels,
+            boot,
             ima_keys: None,
         })
     }
@@ -212,6 +235,11 @@ impl ReferenceValues {
     /// Whether there are none: then nothing measured can be known.
     pub fn is_empty(&self) -> bool {
         self.by_path.is_empty()
+    }
+
+    /// What manifests say about the boot; those that say nothing are left out.
+    pub fn boot(&self) -> &[BootReference] {
+        &self.boot
     }
 
     /// `name-version` of each manifest, in the order they were given.

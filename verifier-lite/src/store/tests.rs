@@ -43,7 +43,9 @@ fn device() -> DeviceRecord {
                 extra_data: vec![12; 32],
                 claims: vec![],
                 records: 70,
+                at: 4_000,
             }),
+            quoted: None,
             content: Content {
                 tier: Tier::Warning,
                 reasons: vec!["clock-unsafe".into()],
