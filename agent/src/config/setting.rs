@@ -7,7 +7,7 @@ use heapless::Vec as Bounded;
 use log::LevelFilter;
 use mote_schemas::limits::{DEFAULT_DATAGRAM, MAX_MESSAGE, MAX_PCR_BANKS};
 
-use super::Config;
+use super::{Config, LocalConfig};
 use super::endpoint::{Endpoint, Scheme};
 use super::tls::TlsSettings;
 use super::{key, pcrs};
@@ -93,6 +93,15 @@ impl Partial {
             max_retransmit: self.max_retransmit?,
             datagram: self.datagram?,
             once: self.once?,
+        })
+    }
+
+    /// The same for what concerns this device alone.
+    pub(super) fn finish_local(self) -> Option<LocalConfig> {
+        Some(LocalConfig {
+            tpm: self.tpm,
+            ima_log: self.ima_log?,
+            pcrs: self.pcrs?,
         })
     }
 }
