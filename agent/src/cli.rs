@@ -5,8 +5,6 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use log::LevelFilter;
-
 use crate::config::{Config, DEFAULT_FILE, Draft, SETTINGS, nearest};
 use crate::exit::Exit;
 
@@ -19,6 +17,8 @@ pub enum Action {
     CheckConfig,
     /// The same, and try the TPM and the measurement list.
     Probe,
+    /// Say how the agent that runs here stands.
+    Status,
     /// Print the help.
     Help,
     /// Print the version.
@@ -80,6 +80,9 @@ impl CommandLine {
                     flags.push((name, value));
                 }
                 Short(letter) => return Err(unknown(&format!("-{letter}"))),
+                Value(value) if value == "status" && action == Action::Run => {
+                    action = Action::Status;
+                }
                 Value(value) => {
                     return Err(format!(
                         "unexpected argument {}: settings are given as --NAME VALUE (see --help)",
@@ -90,7 +93,7 @@ impl CommandLine {
         }
 
         let mut draft = Draft::default();
-        if !matches!(action, Action::Help | Action::Version) {
+        if !matches!(action, Action::Help | Action::Version | Action::Status) {
             let file = file.or_else(|| variable("MOTE_CONFIG").map(PathBuf::from));
             match &file {
                 Some(file) => draft.file(file, true),
@@ -108,6 +111,7 @@ impl CommandLine {
     pub fn start(&self, out: &mut dyn Write) -> io::Result<Result<Config, Exit>> {
         match self.action {
             Action::Help => help(out)?,
+            Action::Status => return Ok(Err(crate::status::show(out)?)),
             Action::Version => writeln!(out, "mote-agent {}", env!("CARGO_PKG_VERSION"))?,
             Action::Run => match self.draft.finish() {
                 Ok(config) => return Ok(Ok(config)),
@@ -139,24 +143,6 @@ impl CommandLine {
         }
         Ok(Err(Exit::Trusted))
     }
-}
-
-/// Standard error, one line a message. The TSS wrapper logs each failed command at level error,
-/// those that we expect included, so it is heard only when everything is.
-pub fn start_log(level: LevelFilter) {
-    let library = match level {
-        LevelFilter::Trace => LevelFilter::Trace,
-        _ => LevelFilter::Off,
-    };
-    // Fails only when there is a logger already.
-    let _ = env_logger::Builder::new()
-        .filter_level(level)
-        .filter_module("tss_esapi", library)
-        .format(|out, record| {
-            let level = record.level().as_str().to_lowercase();
-            writeln!(out, "mote-agent: {level}: {}", record.args())
-        })
-        .try_init();
 }
 
 /// tpm2-tss writes to standard error on its own, unless `TSS2_LOG` tells it not to. A process
@@ -206,6 +192,7 @@ Quotes the TPM and sends the kernel's IMA measurement list, as far as the verifi
 it, in small CoAP datagrams. Writes no file. Runs until SIGTERM, or once with --once.
 
 usage: mote-agent --verifier HOST[:PORT] --verifier-key FILE [options]
+       mote-agent status    how the agent that runs here stands; the exit code says it, too
 
 ",
     )?;
@@ -263,6 +250,8 @@ fn help_line(out: &mut dyn Write, flag: &str, help: &str) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use log::LevelFilter;
+
     use super::*;
     use std::fs;
 

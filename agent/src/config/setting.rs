@@ -59,6 +59,7 @@ pub(super) struct Partial {
     start_jitter: Option<Duration>,
     datagram: Option<usize>,
     once: Option<bool>,
+    user: Option<String>,
 }
 
 impl Partial {
@@ -75,6 +76,7 @@ impl Partial {
             start_jitter: self.start_jitter?,
             datagram: self.datagram?,
             once: self.once?,
+            user: self.user,
         })
     }
 }
@@ -101,7 +103,7 @@ impl Setting {
 }
 
 /// All settings, in the order in which a person would think of them.
-pub const SETTINGS: [Setting; 12] = [
+pub const SETTINGS: [Setting; 13] = [
     Setting {
         name: "verifier",
         kind: Kind::Text,
@@ -245,6 +247,17 @@ pub const SETTINGS: [Setting; 12] = [
                 "false" | "0" | "no" | "off" | "" => false,
                 _ => return Err(format!("true or false, not {text:?}")),
             });
+            Ok(())
+        },
+    },
+    Setting {
+        name: "user",
+        kind: Kind::Text,
+        default: "",
+        value: "NAME",
+        help: "become this user once the TPM and the measurement list are open; unset: stay",
+        apply: |draft, text| {
+            draft.user = (!text.is_empty()).then(|| text.to_owned());
             Ok(())
         },
     },
