@@ -13,7 +13,7 @@
 //! | [`status`] | how it stands, for the device itself | a memfd, systemd's socket |
 //! | [`log_line`] | log lines | standard error |
 //! | [`run`] | events to log lines and exit codes | standard error |
-//! | [`link`] | sockets, clock and signals around a session | UDP |
+//! | [`link`] | sockets, clock and signals around a session | UDP, TLS |
 //!
 //! Nothing here opens a file for writing: keys live in RAM, and the kernel's list is the queue.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
@@ -22,9 +22,9 @@ pub mod account;
 pub mod cli;
 pub mod config;
 pub mod exit;
-#[cfg(feature = "smol")]
+#[cfg(feature = "tls")]
 pub mod link;
-#[cfg(not(feature = "smol"))]
+#[cfg(not(feature = "tls"))]
 #[path = "link_poll.rs"]
 pub mod link;
 pub mod log_line;

@@ -1,7 +1,7 @@
-//! The UDP link of the smallest build: sockets, clock and signals around a [`Session`] with poll(2)
+//! The link of builds without TLS: sockets, clock and signals around a [`Session`] with poll(2)
 //! alone. No executor, no second thread, nothing allocated between one datagram and the next.
 //!
-//! Otherwise like the link that the default build has: the socket is connected, so the kernel drops
+//! Otherwise like the UDP link beside TLS: the socket is connected, so the kernel drops
 //! datagrams from other addresses; a link that is not up yet, or goes away, looks like a lost datagram.
 
 use std::io::{self, ErrorKind};
@@ -30,6 +30,13 @@ pub enum Ended<T> {
     Signal,
 }
 
+/// Where the verifier is, and how to get there.
+#[derive(Clone, Debug)]
+pub enum Route {
+    /// By UDP, to this `host:port`.
+    Udp(String),
+}
+
 /// What ended a wait.
 enum Woken {
     Signal,
@@ -37,15 +44,16 @@ enum Woken {
     Deadline,
 }
 
-/// Drives `session` with the verifier at `server` (`host:port`) until `handle` returns something
-/// or a signal asks to stop. Returns an error only when the process cannot watch for signals.
+/// Drives `session` with the verifier at the end of `route` until `handle` returns something or a
+/// signal asks to stop. Returns an error only when the process cannot watch for signals.
 pub fn run<T>(
-    server: &str,
+    route: &Route,
     session: &mut Session,
     device: &mut Device<'_>,
     start: Clock,
     mut handle: impl FnMut(&Event) -> Option<T>,
 ) -> io::Result<Ended<T>> {
+    let Route::Udp(server) = route;
     let signals = signals()?;
     let mut socket = None;
     let mut buffer = [0; MAX_MESSAGE];
@@ -65,7 +73,7 @@ pub fn run<T>(
                     match open(server) {
                         Ok(opened) => socket = Some(opened),
                         Err(error) => {
-                            warn!("no route to {server} yet: {error}");
+                            warn!("no way to {server} yet: {error}");
                             let until = now(start) + RECONNECT;
                             if let Woken::Signal = wait(&signals, None, until, start, &mut buffer)?
                             {
@@ -140,10 +148,8 @@ fn wait(
     buffer: &mut [u8],
 ) -> io::Result<Woken> {
     loop {
-        let left = until.since(now(start));
-        // Rounded up, or the last millisecond would be spent asking again and again.
-        let timeout = left.as_millis() + u128::from(left.subsec_nanos() % 1_000_000 != 0);
-        let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
+        let left = until.since(now(start)).as_millis();
+        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
         let watch = |fd| PollFd::new(fd, PollFlags::POLLIN);
         // Without a socket, the signals are watched twice.
         let mut fds = [

@@ -63,7 +63,7 @@ impl Status {
     /// What an event says about how it stands.
     pub fn tell(&self, event: &Event) {
         let (what, exit, next) = match event {
-            Event::SessionOpened | Event::NotTheVerifier(_) => return,
+            Event::SessionOpened { .. } | Event::NotTheVerifier(_) => return,
             Event::Appraised { tier, next, .. } => {
                 let exit = match tier {
                     Tier::Affirming | Tier::Warning => Exit::Trusted,
@@ -254,9 +254,8 @@ mod tests {
             watchdog: true,
         };
         status.ready();
-        status.tell(&Event::SessionOpened);
         status.tell(&Event::Unreachable { retry: 10 * SECOND });
-        let mut hear = || {
+        let hear = || {
             let mut buffer = [0; 128];
             let size = manager.recv(&mut buffer).unwrap();
             String::from_utf8(buffer[..size].to_vec()).unwrap()

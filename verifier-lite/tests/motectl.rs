@@ -304,7 +304,8 @@ fn store(dir: &TempDir) -> RedbStore {
         pcrs: vec![],
         log_pcrs: 0,
         outstanding: None,
-        content: Content::default(),
+        quoted: None,
+            content: Content::default(),
     };
     let gate = DeviceRecord {
         name: Some("gate-7".into()),
