@@ -201,7 +201,7 @@ fn trouble(sim: &mut Sim, dice: &mut Rng, agent: usize, storm: Duration) -> u64 
             }
             6 | 7 => {
                 sim.at(at, Action::SetLink(agent, outage(dice, link)));
-                let back = (at + dice.time(storm / 2)).min(storm - SECOND);
+                let back = (at + dice.time(storm / 2)).min(storm.saturating_sub(SECOND));
                 sim.at(back, Action::SetLink(agent, link));
             }
             8 => sim.at(at, Action::Rebind(agent)),
