@@ -9,14 +9,17 @@
 //! | [`verifier_key`] | the pinned key of the verifier | nothing |
 //! | [`cli`], [`exit`] | the command line and the exit codes | standard output and error |
 //! | [`config`] | command line, environment and file | one file, read-only |
+//! | [`evidence_file`] | evidence for `motectl verify` | the file that the user names |
 //! | [`run`] | events to log lines and exit codes | standard error |
 //! | [`link`] | sockets, clock and signals around a session | UDP, TLS |
 //!
-//! Nothing here opens a file for writing: keys live in RAM, and the kernel's list is the queue.
+//! Only [`evidence_file`] opens a file for writing, when told to: keys live in RAM, and the kernel's list is
+//! the queue.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod cli;
 pub mod config;
+pub mod evidence_file;
 pub mod exit;
 pub mod link;
 pub mod measurement_log;

@@ -28,7 +28,7 @@ pub use endpoint::{Endpoint, Scheme};
 pub(crate) use file::nearest;
 pub use pcrs::{PcrListError, parse_pcrs};
 pub use setting::{SETTINGS, Setting};
-pub use tls::TlsSettings;
+pub use tls::{Pin, TlsSettings};
 
 /// Where the file is unless `--config` or `MOTE_CONFIG` say otherwise. It may be absent there.
 pub const DEFAULT_FILE: &str = "/etc/mote/agent.toml";
@@ -97,6 +97,17 @@ impl Config {
             },
         }
     }
+}
+
+/// What concerns this device alone, and no verifier.
+#[derive(Clone, Debug)]
+pub struct LocalConfig {
+    /// The TPM and the kinds of its keys.
+    pub tpm: TpmOptions,
+    /// The kernel's measurement list.
+    pub ima_log: PathBuf,
+    /// The PCRs to quote.
+    pub pcrs: Bounded<PcrSelection, MAX_PCR_BANKS>,
 }
 
 /// Where a value comes from.
@@ -209,9 +220,31 @@ impl Draft {
 
     /// The configuration, or everything that is wrong with it.
     pub fn finish(&self) -> Result<Config, Vec<Problem>> {
+        let (draft, mut problems) = self.apply(|_| true);
+        if let Some(what) = draft.without_trust() {
+            let place = "tls_pin".to_owned();
+            problems.push(Problem { place, what });
+        }
+        match draft.finish() {
+            Some(config) if problems.is_empty() => Ok(config),
+            _ => Err(problems),
+        }
+    }
+
+    /// What of it concerns this device alone: nothing need be said about a verifier.
+    pub fn finish_local(&self) -> Result<LocalConfig, Vec<Problem>> {
+        let (draft, problems) = self.apply(|setting| !setting.default.is_empty());
+        match draft.finish_local() {
+            Some(config) if problems.is_empty() => Ok(config),
+            _ => Err(problems),
+        }
+    }
+
+    fn apply(&self, wanted: impl Fn(&Setting) -> bool) -> (setting::Partial, Vec<Problem>) {
         let mut draft = setting::Partial::default();
         let mut problems = self.problems.clone();
-        for (setting, given) in SETTINGS.iter().zip(&self.values) {
+        let settings = SETTINGS.iter().zip(&self.values);
+        for (setting, given) in settings.filter(|(setting, _)| wanted(setting)) {
             let (text, origin) = match given {
                 Some(given) => (given.text.as_str(), &given.origin),
                 None => (setting.default, &Origin::Default),
@@ -231,14 +264,7 @@ impl Draft {
                 problems.push(Problem { place, what });
             }
         }
-        if let Some(what) = draft.without_trust() {
-            let place = "tls_pin".to_owned();
-            problems.push(Problem { place, what });
-        }
-        match draft.finish() {
-            Some(config) if problems.is_empty() => Ok(config),
-            _ => Err(problems),
-        }
+        (draft, problems)
     }
 
     /// The level at which to report, known before anything else is right.

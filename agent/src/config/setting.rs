@@ -7,7 +7,7 @@ use heapless::Vec as Bounded;
 use log::LevelFilter;
 use mote_schemas::limits::{DEFAULT_DATAGRAM, MAX_MESSAGE, MAX_PCR_BANKS};
 
-use super::Config;
+use super::{Config, LocalConfig};
 use super::endpoint::{Endpoint, Scheme};
 use super::tls::TlsSettings;
 use super::{key, pcrs};
@@ -95,6 +95,15 @@ impl Partial {
             once: self.once?,
         })
     }
+
+    /// The same for what concerns this device alone.
+    pub(super) fn finish_local(self) -> Option<LocalConfig> {
+        Some(LocalConfig {
+            tpm: self.tpm,
+            ima_log: self.ima_log?,
+            pcrs: self.pcrs?,
+        })
+    }
 }
 
 impl Setting {
@@ -146,8 +155,8 @@ pub const SETTINGS: [Setting; 18] = [
         name: "tls_pin",
         kind: Kind::Text,
         default: "",
-        value: "SHA256",
-        help: "with coaps+tcp://: the server's certificate or public key (DER), by its SHA-256 in hex",
+        value: "[raw:]SHA256",
+        help: "with coaps+tcp://: the server's certificate or key (DER) by its SHA-256; raw: it has only a key",
         apply: |draft, text| {
             draft.tls.pin = super::tls::pin(text)?;
             Ok(())

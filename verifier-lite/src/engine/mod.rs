@@ -7,6 +7,7 @@
 //! | `blockwise` | hello and challenge in pieces (RFC 7959) |
 //! | `channel` | OSCORE sessions, across restarts of this process |
 //! | `evidence` | open, log and beat: from a protected message to a commit and a reply |
+//! | `boot` | measured boot in a verdict |
 //! | `echo` | proof that a peer receives at its address (RFC 9175) |
 //! | `discovery` | what is here, for whoever looks |
 //! | `overload` | how many hellos a second |
@@ -25,6 +26,7 @@
 
 mod attest;
 mod blockwise;
+mod boot;
 mod channel;
 mod discovery;
 mod echo;
