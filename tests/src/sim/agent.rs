@@ -180,7 +180,7 @@ impl Agent {
         self.machine.borrow_mut()
     }
 
-    /// Whether it has power.
+    /// Whether the device has power and the agent runs.
     pub fn is_on(&self) -> bool {
         self.session.is_some()
     }

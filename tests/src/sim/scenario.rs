@@ -105,6 +105,7 @@ fn play(seed: u64) -> Result<Summary, String> {
     for agent in 0..agents {
         sim.at(storm, Action::SetLink(agent, Link::PERFECT));
         sim.at(storm, Action::PowerOn(agent));
+        sim.at(storm, Action::StartAgent(agent));
         // Something to find, or nothing.
         let known = dice.percent(70);
         sim.at(storm + MINUTE, Action::Measure(agent, known));
