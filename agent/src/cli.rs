@@ -5,8 +5,6 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use log::LevelFilter;
-
 use crate::config::{Config, DEFAULT_FILE, Draft, SETTINGS, nearest};
 use crate::evidence_file;
 use crate::exit::Exit;
@@ -22,6 +20,8 @@ pub enum Action {
     Probe,
     /// Write evidence to a file.
     Evidence,
+    /// Say how the agent that runs here stands.
+    Status,
     /// Print the help.
     Help,
     /// Print the version.
@@ -101,6 +101,9 @@ impl CommandLine {
                     flags.push((name, value));
                 }
                 Short(letter) => return Err(unknown(&format!("-{letter}"))),
+                Value(value) if value == "status" && action == Action::Run => {
+                    action = Action::Status;
+                }
                 Value(value) => {
                     return Err(format!(
                         "unexpected argument {}: settings are given as --NAME VALUE (see --help)",
@@ -111,7 +114,7 @@ impl CommandLine {
         }
 
         let mut draft = Draft::default();
-        if !matches!(action, Action::Help | Action::Version) {
+        if !matches!(action, Action::Help | Action::Version | Action::Status) {
             let file = file.or_else(|| variable("MOTE_CONFIG").map(PathBuf::from));
             match &file {
                 Some(file) => draft.file(file, true),
@@ -133,6 +136,7 @@ impl CommandLine {
     pub fn start(&self, out: &mut dyn Write) -> io::Result<Result<Config, Exit>> {
         match self.action {
             Action::Help => help(out)?,
+            Action::Status => return Ok(Err(crate::status::show(out)?)),
             Action::Version => writeln!(out, "mote-agent {}", env!("CARGO_PKG_VERSION"))?,
             Action::Run => match self.draft.finish() {
                 Ok(config) => return Ok(Ok(config)),
@@ -175,24 +179,6 @@ impl CommandLine {
         }
         Ok(Err(Exit::Trusted))
     }
-}
-
-/// Standard error, one line a message. The TSS wrapper logs each failed command at level error,
-/// those that we expect included, so it is heard only when everything is.
-pub fn start_log(level: LevelFilter) {
-    let library = match level {
-        LevelFilter::Trace => LevelFilter::Trace,
-        _ => LevelFilter::Off,
-    };
-    // Fails only when there is a logger already.
-    let _ = env_logger::Builder::new()
-        .filter_level(level)
-        .filter_module("tss_esapi", library)
-        .format(|out, record| {
-            let level = record.level().as_str().to_lowercase();
-            writeln!(out, "mote-agent: {level}: {}", record.args())
-        })
-        .try_init();
 }
 
 /// tpm2-tss writes to standard error on its own, unless `TSS2_LOG` tells it not to. A process
@@ -243,6 +229,7 @@ it, in small CoAP datagrams. Writes no file. Runs until SIGTERM, or once with --
 
 usage: mote-agent --verifier HOST[:PORT] --verifier-key FILE [options]
        mote-agent evidence -o FILE --nonce HEX [--boot-log FILE] [options]
+       mote-agent status    how the agent that runs here stands; the exit code says it, too
 
 The second form sends nothing: it writes the same evidence to FILE (- for standard output), for
 `motectl verify`. The nonce is 8 to 64 bytes that whoever verifies has chosen.
@@ -303,6 +290,8 @@ fn help_line(out: &mut dyn Write, flag: &str, help: &str) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use log::LevelFilter;
+
     use super::*;
     use std::fs;
 

@@ -65,6 +65,8 @@ pub struct Config {
     pub datagram: usize,
     /// Attest once and exit with the verdict.
     pub once: bool,
+    /// Whom to become once TPM and measurement list are open.
+    pub user: Option<String>,
 }
 
 impl Config {

@@ -61,6 +61,7 @@ pub(super) struct Partial {
     max_retransmit: Option<u8>,
     datagram: Option<usize>,
     once: Option<bool>,
+    user: Option<String>,
 }
 
 impl Partial {
@@ -93,6 +94,7 @@ impl Partial {
             max_retransmit: self.max_retransmit?,
             datagram: self.datagram?,
             once: self.once?,
+            user: self.user,
         })
     }
 
@@ -128,7 +130,7 @@ impl Setting {
 }
 
 /// All settings, in the order in which a person would think of them.
-pub const SETTINGS: [Setting; 18] = [
+pub const SETTINGS: [Setting; 19] = [
     Setting {
         name: "verifier",
         kind: Kind::Text,
@@ -341,6 +343,17 @@ pub const SETTINGS: [Setting; 18] = [
                 "false" | "0" | "no" | "off" | "" => false,
                 _ => return Err(format!("true or false, not {text:?}")),
             });
+            Ok(())
+        },
+    },
+    Setting {
+        name: "user",
+        kind: Kind::Text,
+        default: "",
+        value: "NAME",
+        help: "become this user once the TPM and the measurement list are open; unset: stay",
+        apply: |draft, text| {
+            draft.user = (!text.is_empty()).then(|| text.to_owned());
             Ok(())
         },
     },
