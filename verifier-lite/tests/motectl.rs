@@ -305,7 +305,7 @@ fn store(dir: &TempDir) -> RedbStore {
         log_pcrs: 0,
         outstanding: None,
         quoted: None,
-            content: Content::default(),
+        content: Content::default(),
     };
     let gate = DeviceRecord {
         name: Some("gate-7".into()),

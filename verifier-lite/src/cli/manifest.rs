@@ -29,7 +29,7 @@ Examples:
 
 The same files, name, version and key always give the same bytes. A time is recorded only
 from SOURCE_DATE_EPOCH.")]
-    Build(build::Build),
+    Build(Box<build::Build>),
     /// Show what a manifest says.
     Show {
         /// The manifest.
@@ -80,7 +80,7 @@ pub(super) enum Format {
 
 pub(super) fn run(context: &Context, command: Command) -> Outcome {
     match command {
-        Command::Build(options) => build::run(context, options),
+        Command::Build(options) => build::run(context, *options),
         Command::Show { file, key, files } => show(context, &file, &key, files),
         Command::Export {
             file,
