@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use crate::config::{Config, DEFAULT_FILE, Draft, SETTINGS, nearest};
+use crate::evidence_file;
 use crate::exit::Exit;
 
 /// What to do.
@@ -19,6 +20,8 @@ pub enum Action {
     Probe,
     /// Say how the agent that runs here stands.
     Status,
+    /// Write evidence to a file.
+    Evidence,
     /// Print the help.
     Help,
     /// Print the version.
@@ -32,6 +35,8 @@ pub struct CommandLine {
     pub action: Action,
     /// With which settings.
     pub draft: Draft,
+    /// What `evidence` was told besides.
+    pub evidence: evidence_file::Request,
 }
 
 impl CommandLine {
@@ -48,9 +53,25 @@ impl CommandLine {
         let mut action = Action::Run;
         let mut file = None;
         let mut flags = Vec::new();
+        let mut evidence = evidence_file::Request::default();
+        let mut first = true;
         let mut parser = lexopt::Parser::from_args(arguments);
         while let Some(argument) = parser.next().map_err(|error| error.to_string())? {
+            let first = std::mem::take(&mut first);
             match argument {
+                Value(value) if first && value == "evidence" => action = Action::Evidence,
+                Short('o') | Long("output") if action == Action::Evidence => {
+                    let value = parser.value().map_err(|error| error.to_string())?;
+                    evidence.output = Some(PathBuf::from(value));
+                }
+                Long("boot-log") if action == Action::Evidence => {
+                    let value = parser.value().map_err(|error| error.to_string())?;
+                    evidence.boot_log = Some(PathBuf::from(value));
+                }
+                Long("nonce") if action == Action::Evidence => {
+                    let value = parser.value().map_err(|error| error.to_string())?;
+                    evidence.set_nonce(&value.to_string_lossy())?;
+                }
                 Short('h') | Long("help") => action = Action::Help,
                 Short('V') | Long("version") if action != Action::Help => action = Action::Version,
                 Long("check-config") if action == Action::Run => action = Action::CheckConfig,
@@ -104,7 +125,11 @@ impl CommandLine {
                 draft.flag(&name, value);
             }
         }
-        Ok(Self { action, draft })
+        Ok(Self {
+            action,
+            draft,
+            evidence,
+        })
     }
 
     /// Does what was asked for, unless that is to attest: then gives the configuration for it.
@@ -123,6 +148,17 @@ impl CommandLine {
                     return Ok(Err(Exit::Usage));
                 }
             },
+            Action::Evidence => {
+                return Ok(Err(match self.draft.finish_local() {
+                    Ok(config) => evidence_file::run(&config, &self.evidence),
+                    Err(problems) => {
+                        for problem in problems {
+                            log::error!("{problem}");
+                        }
+                        Exit::Usage
+                    }
+                }));
+            }
             Action::CheckConfig | Action::Probe => {
                 write!(out, "{}", self.draft)?;
                 let config = match self.draft.finish() {
@@ -193,6 +229,10 @@ it, in small CoAP datagrams. Writes no file. Runs until SIGTERM, or once with --
 
 usage: mote-agent --verifier HOST[:PORT] --verifier-key FILE [options]
        mote-agent status    how the agent that runs here stands; the exit code says it, too
+       mote-agent evidence -o FILE --nonce HEX [--boot-log FILE] [options]
+
+The third form sends nothing: it writes the same evidence to FILE (- for standard output), for
+`motectl verify`. The nonce is 8 to 64 bytes that whoever verifies has chosen.
 
 ",
     )?;

@@ -305,7 +305,8 @@ fn store(dir: &TempDir) -> RedbStore {
         log_pcrs: 0,
         outstanding: None,
         quoted: None,
-            content: Content::default(),
+        padded_banks: None,
+        content: Content::default(),
     };
     let gate = DeviceRecord {
         name: Some("gate-7".into()),

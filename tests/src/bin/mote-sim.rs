@@ -55,9 +55,9 @@ enum Command {
 fn main() -> ExitCode {
     env_logger::init();
     let arguments = Arguments::parse();
-    let threads = arguments.threads.unwrap_or_else(|| {
-        std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
-    });
+    let threads = arguments
+        .threads
+        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
     match arguments.command {
         Command::Seeds { first, count } => seeds(first, count, threads),
         Command::Lossy {

@@ -89,6 +89,10 @@ pub struct Agent {
     pub address: SocketAddr,
     /// What it said and heard.
     pub appraisals: Vec<Appraisal>,
+    /// When it sent something.
+    pub sent: Vec<u64>,
+    /// When a hello led to keys.
+    pub opened: Vec<u64>,
     /// hello exchanges that led to keys.
     pub sessions: u64,
     /// Times it found nobody.
@@ -140,6 +144,8 @@ impl Agent {
         Agent {
             address: address(index, 0),
             appraisals: Vec::new(),
+            sent: Vec::new(),
+            opened: Vec::new(),
             sessions: 0,
             unreachable: Vec::new(),
             refused: Vec::new(),
@@ -216,7 +222,10 @@ impl Agent {
     }
 
     fn with_device<T>(&mut self, work: impl FnOnce(&mut Self, &mut Device<'_>) -> T) -> Option<T> {
-        let (mut tpm, mut log) = (Handle(Rc::clone(&self.machine)), Handle(Rc::clone(&self.machine)));
+        let (mut tpm, mut log) = (
+            Handle(Rc::clone(&self.machine)),
+            Handle(Rc::clone(&self.machine)),
+        );
         let mut rng = self.rng.clone();
         let done = work(
             self,

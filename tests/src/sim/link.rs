@@ -113,7 +113,10 @@ mod tests {
             assert!(times.iter().all(|time| *time >= Duration::from_secs(2)));
             lost += u32::from(times.is_empty());
             twice += u32::from(times.len() == 2);
-            late += times.iter().filter(|t| **t > Duration::from_secs(3)).count();
+            late += times
+                .iter()
+                .filter(|t| **t > Duration::from_secs(3))
+                .count();
         }
         assert!((2_850..3_150).contains(&lost), "{lost}");
         assert!((3_350..3_650).contains(&twice), "{twice}");

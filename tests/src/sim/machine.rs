@@ -279,7 +279,11 @@ impl MeasurementLog for Handle {
 
     fn read(&mut self, from: u64, out: &mut [u8]) -> Result<Chunk, LogError> {
         let machine = self.0.borrow();
-        let at = |record: usize| record.checked_sub(1).map_or(0, |before| machine.ends[before]);
+        let at = |record: usize| {
+            record
+                .checked_sub(1)
+                .map_or(0, |before| machine.ends[before])
+        };
         let end = machine.ends.len();
         let first = usize::try_from(from).unwrap_or(usize::MAX).min(end);
         let start = at(first);

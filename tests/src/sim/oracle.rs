@@ -43,7 +43,10 @@ fn known(verifier: &Verifier, id: &DeviceId) -> Result<Option<Known>, String> {
     let Some(boot) = device.and_then(|device| device.boot) else {
         return Ok(None);
     };
-    let last = store.verdicts(id, 1).map_err(|error| error.to_string())?.pop();
+    let last = store
+        .verdicts(id, 1)
+        .map_err(|error| error.to_string())?
+        .pop();
     let deviations = store.deviations(id, usize::MAX);
     Ok(Some(Known {
         verdicts: last.as_ref().map_or(0, |(number, _)| *number),
@@ -57,7 +60,11 @@ fn known(verifier: &Verifier, id: &DeviceId) -> Result<Option<Known>, String> {
 
 impl Witness {
     /// After the verifier has handled a message of this agent.
-    pub(super) fn after_message(&mut self, verifier: &Verifier, agent: &Agent) -> Result<(), String> {
+    pub(super) fn after_message(
+        &mut self,
+        verifier: &Verifier,
+        agent: &Agent,
+    ) -> Result<(), String> {
         let Some(known) = known(verifier, &agent.id())? else {
             return Ok(());
         };
@@ -142,7 +149,10 @@ fn content(known: &Known, truth: &Boot, boot_pcrs: bool) -> Result<(), String> {
         }
         named.push(deviation.record.ok_or_else(|| {
             let note = deviation.note.as_deref().unwrap_or_default();
-            format!("a fault that the device does not have: {} {note}", deviation.reason)
+            format!(
+                "a fault that the device does not have: {} {note}",
+                deviation.reason
+            )
         })?);
     }
     if named != unknown {

@@ -10,7 +10,7 @@ use mote_verifier::engine::Settings;
 use super::agent::Setup;
 use super::link::{Direction, Link};
 use super::rng::Rng;
-use super::{Action, Sim};
+use super::{Action, Sim, roomy_thread};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -117,7 +117,10 @@ fn play(seed: u64) -> Result<Summary, String> {
         sim.run_until(sim.now() + MINUTE);
     }
     let settled = sim.settled();
-    verdict(&sim, settled.map_err(|what| format!("not settled in time: {what}")))?;
+    verdict(
+        &sim,
+        settled.map_err(|what| format!("not settled in time: {what}")),
+    )?;
     let quiet = steady(&mut sim, interval);
     verdict(&sim, quiet)?;
     let thrifty = budget(&sim, interval);
@@ -236,7 +239,11 @@ fn verifier_trouble(sim: &mut Sim, dice: &mut Rng, storm: Duration) -> u64 {
 
 /// On a sound link, with nothing new: one datagram each way for each heartbeat, and the truth.
 fn steady(sim: &mut Sim, interval: Duration) -> Result<(), String> {
-    let before: Vec<_> = sim.agents().iter().map(|a| (a.up, a.appraisals.len())).collect();
+    let before: Vec<_> = sim
+        .agents()
+        .iter()
+        .map(|a| (a.up, a.appraisals.len()))
+        .collect();
     sim.run_until(sim.now() + 3 * interval);
     for (index, (agent, (up, appraisals))) in sim.agents().iter().zip(before).enumerate() {
         let beats = (agent.appraisals.len() - appraisals) as u64;
@@ -247,7 +254,11 @@ fn steady(sim: &mut Sim, interval: Duration) -> Result<(), String> {
                 "agent {index}: {sent} datagrams for {beats} heartbeats in three intervals"
             ));
         }
-        let unknown = agent.machine().boots().last().is_some_and(|b| b.known.contains(&false));
+        let unknown = agent
+            .machine()
+            .boots()
+            .last()
+            .is_some_and(|b| b.known.contains(&false));
         let tier = match (unknown, agent.setup.pcrs & 0x3ff) {
             (true, _) => Tier::Contraindicated,
             (false, 0x3ff) => Tier::Affirming,
@@ -274,7 +285,9 @@ fn budget(sim: &Sim, interval: Duration) -> Result<(), String> {
             + RECORD_BYTES * records as u64;
         if agent.up.bytes > allowed {
             let sent = agent.up.bytes;
-            return Err(format!("agent {index}: {sent} bytes sent, {allowed} allowed"));
+            return Err(format!(
+                "agent {index}: {sent} bytes sent, {allowed} allowed"
+            ));
         }
     }
     Ok(())
@@ -315,7 +328,9 @@ pub fn run_many(first: u64, count: u64, threads: usize) -> (Vec<Failure>, Summar
     let mut failures = Vec::new();
     let mut sum = Summary::default();
     std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads.max(1)).map(|_| scope.spawn(work)).collect();
+        let workers: Vec<_> = (0..threads.max(1))
+            .map(|_| roomy_thread(scope, work))
+            .collect();
         for worker in workers {
             // `run` catches what a run panics with.
             if let Ok((failed, summary)) = worker.join() {

@@ -27,7 +27,9 @@ struct State {
 impl State {
     fn must_exist(&self, device: &DeviceId) -> Result<(), StoreError> {
         let known = self.devices.contains_key(device);
-        known.then_some(()).ok_or(StoreError::UnknownDevice(*device))
+        known
+            .then_some(())
+            .ok_or(StoreError::UnknownDevice(*device))
     }
 
     fn apply(&mut self, change: &Change) -> Result<(), StoreError> {
@@ -111,7 +113,10 @@ struct Both {
 
 impl Both {
     fn commit(&mut self, changes: &Commit) -> Result<(), StoreError> {
-        if let Err(error) = changes.iter().try_for_each(|change| self.seen.apply(change)) {
+        if let Err(error) = changes
+            .iter()
+            .try_for_each(|change| self.seen.apply(change))
+        {
             // Back to where it was before: rare, so it may be slow.
             self.seen = self.durable.clone();
             for change in &self.batched {

@@ -39,8 +39,8 @@ impl Verifier {
     /// When no temporary directory can be made.
     pub fn new(settings: Settings) -> Self {
         let directory = TempDir::new("sim").unwrap_or_else(|error| panic!("{error}"));
-        let key = SigningKey::create(&directory.join("key"))
-            .unwrap_or_else(|error| panic!("{error}"));
+        let key =
+            SigningKey::create(&directory.join("key")).unwrap_or_else(|error| panic!("{error}"));
         let mut verifier = Verifier {
             point: *key.public_key().point(),
             directory,
