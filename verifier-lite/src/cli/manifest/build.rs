@@ -73,14 +73,13 @@ pub(super) fn run(context: &Context, options: Build) -> Outcome {
     let key = SigningKey::load(&options.sign)?;
     let created = source_date_epoch()?;
     let mut pcrs = parse_pcrs(&options.pcr)?;
-    let boot = options.boot.expectations()?;
     let Imported {
         name: named,
         version: versioned,
         files,
         exclusions,
         pcrs: imported_pcrs,
-        boot,
+        boot: imported_boot,
         left_out,
     } = sources(context, &options)?;
     for what in left_out {
@@ -118,7 +117,7 @@ pub(super) fn run(context: &Context, options: Build) -> Outcome {
         [options.exclude, exclusions].concat(),
         pcrs,
     )?
-    .with_boot(boot)?;
+    .with_boot(options.boot.expectations()?.and(imported_boot))?;
     let bytes = sign(&manifest, &key)?;
     replace(&options.output, &bytes)
         .map_err(|error| Failure(format!("{}: {error}", options.output.display())))?;
