@@ -197,6 +197,8 @@ fn replies_give_the_golden_bytes() {
         interval: Some(300),
         reasons: None,
         wants: None,
+        records: None,
+        prefix_length: None,
     };
     golden("reply", "affirming", &reply, &mut buffer);
     let mut buffer = [0; 512];
@@ -212,6 +214,8 @@ fn replies_give_the_golden_bytes() {
         interval: None,
         reasons: None,
         wants: None,
+        records: None,
+        prefix_length: None,
     };
     golden("reply", "bare", &bare, &mut buffer);
     let mut buffer = [0; 512];

@@ -58,8 +58,7 @@ pub fn rebuild(
         let mut buffer = [0; MAX_TPMS_ATTEST];
         let attest = attest.encode(&mut buffer).ok()?;
         let selection = Some(&baseline.selection);
-        let verified =
-            VerifiedQuote::verify(attest, signature, key, extra_data, selection).ok()?;
+        let verified = VerifiedQuote::verify(attest, signature, key, extra_data, selection).ok()?;
         Some(Rebuilt {
             verified,
             attest: attest.to_vec(),

@@ -27,6 +27,7 @@ pub mod engine;
 pub mod explain;
 pub mod hex;
 mod kdf;
+pub mod known;
 pub mod log_entry;
 pub mod manifest;
 mod pem;

@@ -305,7 +305,9 @@ fn store(dir: &TempDir) -> RedbStore {
         log_pcrs: 0,
         outstanding: None,
         quoted: None,
-            content: Content::default(),
+        guessed: None,
+        in_full: None,
+        content: Content::default(),
     };
     let gate = DeviceRecord {
         name: Some("gate-7".into()),

@@ -39,6 +39,7 @@ use mote_schemas::reason::Reason;
 use mote_schemas::time::Instant;
 
 use crate::admission::AdmissionRules;
+use crate::known::KnownRecords;
 use crate::manifest::ReferenceValues;
 use crate::signing_key::SigningKey;
 use crate::store::{DeviceId, Store, StoreError};
@@ -91,6 +92,7 @@ pub struct Engine {
     key: SigningKey,
     rules: AdmissionRules,
     references: Arc<ReferenceValues>,
+    known: KnownRecords,
     settings: Settings,
     echo: EchoKey,
     dedup: Box<Dedup<SocketAddr, Option<Vec<u8>>, DEDUP>>,
@@ -138,6 +140,7 @@ impl Engine {
             store,
             key,
             rules,
+            known: KnownRecords::new(&references),
             references,
             echo: EchoKey::new(&secret),
             dedup: Box::new(Dedup::new(&Parameters::default())),

@@ -115,6 +115,12 @@ pub struct BootState {
     /// What else the last accepted quote said, for rebuilding the next.
     #[n(12)]
     pub quoted: Option<Quoted>,
+    /// Whether records beyond `certified` came by a prefix of their hash.
+    #[n(13)]
+    pub guessed: Option<bool>,
+    /// Records below this number must come in full: a guess among them was wrong.
+    #[n(14)]
+    pub in_full: Option<u64>,
 }
 
 /// What quotes of one boot have in common.

@@ -45,6 +45,8 @@ fn device() -> DeviceRecord {
                 records: 70,
             }),
             quoted: None,
+            guessed: None,
+            in_full: None,
             content: Content {
                 tier: Tier::Warning,
                 reasons: vec!["clock-unsafe".into()],
