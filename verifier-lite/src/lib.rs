@@ -9,6 +9,7 @@
 //! | [`signature::VerifyingKey`] | a restricted key bound to its TPM, once activated | the device's word |
 //! | [`quote::VerifiedQuote`] | that key signed these PCRs and this clock for our challenge | bytes, [`signature::VerifyingKey`] |
 //! | [`prefix::Certified`] | these records and PCR values were in the TPM | records, [`quote::VerifiedQuote`] |
+//! | [`boot::CertifiedBootLog`] | these events were extended into quoted PCRs | boot event log, [`prefix::Certified`] |
 //! | [`appraise::Appraisal`] | what of that is as it should be | [`prefix::Certified`], reference values |
 //!
 //! Nothing here panics on what a peer sends; every refusal is an enum with a reason token.
@@ -17,6 +18,7 @@
 pub mod admin;
 pub mod admission;
 pub mod appraise;
+pub mod boot;
 mod boot_aggregate;
 pub mod cli;
 pub mod credential;
@@ -26,6 +28,7 @@ pub mod elided;
 pub mod engine;
 pub mod explain;
 pub mod hex;
+pub mod ima_signature;
 mod kdf;
 pub mod known;
 pub mod log_entry;

@@ -6,7 +6,7 @@ use core::time::Duration;
 use heapless::{String, Vec};
 use mote_schemas::cbor::{self, Text};
 use mote_schemas::coap::Code;
-use mote_schemas::message::{ErrorReply, Tier};
+use mote_schemas::message::{DeviceId, ErrorReply, Tier};
 
 use super::DeviceError;
 
@@ -17,7 +17,10 @@ pub type Token = String<40>;
 #[derive(Debug)]
 pub enum Event {
     /// hello is done: the verifier is the pinned one, and session keys are in place.
-    SessionOpened,
+    SessionOpened {
+        /// By which name the verifier knows this device.
+        device: DeviceId,
+    },
     /// The verifier has everything it asked for and says what it thinks.
     Appraised {
         /// Its verdict.

@@ -14,12 +14,13 @@ use log::{debug, warn};
 use mote_schemas::ima::Endian;
 use mote_schemas::message::{Beat, PcrBanks, Ranges, Tier, Wants};
 use mote_schemas::pcr::PcrValues;
-use mote_schemas::reason::Reason;
+use mote_schemas::reason::{Reason, Severity};
 use mote_schemas::tpm::{ClockInfo, Digest, HashAlg, PcrSelection, Public};
 
 use super::outcome::Refusal;
 use super::{Engine, Internal, Now, Settings};
-use crate::appraise::{self, ReferenceLookup, appraise};
+use crate::appraise::{self, ReferenceLookup, appraise_next};
+use crate::ima_signature::LearnedKeys;
 use crate::known::KnownRecords;
 use crate::manifest::ReferenceValues;
 use crate::prefix::{Certified, IMA_PCR, LogState, Outcome, PendingLog, PrefixError};
@@ -141,8 +142,8 @@ impl<'e> Attestation<'e> {
         boot.restart_count = clock.restart_count;
         boot.clock = clock.clock;
         boot.clock_safe = clock.safe;
-        boot.quoted_at = self.now.unix;
         boot.outstanding = Some(OutstandingQuote {
+            at: self.now.unix,
             attest: attest.to_vec(),
             signature: signature.to_vec(),
             extra_data: extra_data.to_vec(),
@@ -157,9 +158,9 @@ impl<'e> Attestation<'e> {
 
     /// A boot that this verifier has not seen; the log of the one before is of no more use.
     fn new_boot(&mut self) -> BootState {
-        let mut number = 1;
+        let (mut number, mut quoted_at) = (1, 0);
         if let Some(old) = &self.record.boot {
-            number = old.number + 1;
+            (number, quoted_at) = (old.number + 1, old.quoted_at);
             self.changes.push(Change::TruncateLog {
                 device: self.device,
                 boot: old.number,
@@ -176,7 +177,7 @@ impl<'e> Attestation<'e> {
             clock: 0,
             clock_safe: true,
             since: self.now.unix,
-            quoted_at: self.now.unix,
+            quoted_at,
             certified: 0,
             pcrs: Vec::new(),
             log_pcrs: 0,
@@ -242,9 +243,9 @@ impl<'e> Attestation<'e> {
         Ok(standing)
     }
 
-    /// Certifies and appraises what can be, and says how the device stands.
-    pub(super) fn settle(&mut self) -> Result<Standing, Internal> {
-        self.keep_records();
+    /// Certifies and appraises what can be, and says how the device stands. Refuses a message whose
+    /// quote contradicts what came with it: that says nothing about the device's log.
+    pub(super) fn settle(&mut self) -> Result<Result<Standing, Refusal>, Internal> {
         let next_record = self.received();
         let due = self
             .record
@@ -252,29 +253,49 @@ impl<'e> Attestation<'e> {
             .as_ref()
             .and_then(|boot| boot.outstanding.as_ref())
             .is_some_and(|quote| next_record >= quote.records);
-        if !due {
-            return self.stands();
+        if due {
+            match self.certify()? {
+                Ok(certified) => self.judge(&certified)?,
+                Err(error) => return self.not_certified(&error),
+            }
         }
-        match self.certify()? {
-            Ok(certified) => self.judge(&certified)?,
-            Err(PrefixError::UnknownPcr { .. }) => return Ok(self.ask_for_pcrs(next_record)),
-            Err(PrefixError::DoesNotReplay { .. }) if self.retract_guesses() => {}
+        self.keep_records();
+        self.stands().map(Ok)
+    }
+
+    /// What becomes of a message when its quote, or the one before it, certifies nothing: another
+    /// question, a refusal, or a verdict.
+    fn not_certified(
+        &mut self,
+        error: &PrefixError,
+    ) -> Result<Result<Standing, Refusal>, Internal> {
+        if matches!(error, PrefixError::DoesNotReplay { .. }) && self.retract_guesses() {
+            return self.stands().map(Ok);
+        }
+        let ask = match error {
+            PrefixError::UnknownPcr { .. } => true,
             // Perhaps a PCR outside the log has changed since we last saw it.
-            Err(PrefixError::DoesNotReplay { .. })
-                if !self.fresh_claims && self.has_boot_pcrs() =>
-            {
-                return Ok(self.ask_for_pcrs(next_record));
-            }
-            Err(error) => {
-                warn!("device {}: {error}", self.device);
-                self.drop_outstanding();
-                let reason = self.name_replay_failure(&error);
-                self.set_verdict(Tier::Contraindicated, &[reason], Some(error.to_string()))?;
-                // Nothing certified tells the next quote's pcrDigest.
-                return self.full_quote_wanted();
-            }
+            PrefixError::DoesNotReplay { .. } => !self.fresh_claims && self.has_boot_pcrs(),
+            _ => false,
+        };
+        if ask {
+            return Ok(Ok(self.ask_for_pcrs(Reason::QuoteOutstanding)));
         }
-        self.stands()
+        let reason = self.name_replay_failure(error);
+        if reason.severity() == Severity::Refused {
+            return Ok(if self.fresh.is_some() {
+                Err(Refusal::new(reason, error))
+            } else {
+                Ok(self.ask_for_pcrs(reason))
+            });
+        }
+        warn!("device {}: {error}", self.device);
+        self.drop_outstanding();
+        self.drop_false_records(reason)?;
+        self.set_verdict(Tier::Contraindicated, &[reason], Some(error.to_string()))?;
+        self.keep_records();
+        // Nothing certified tells the next quote's pcrDigest.
+        self.full_quote_wanted().map(Ok)
     }
 
     /// The changes to commit, and how.
@@ -325,14 +346,37 @@ impl<'e> Attestation<'e> {
             .any(|value| u32::from(value.index) != IMA_PCR)
     }
 
-    fn ask_for_pcrs(&mut self, next_record: u64) -> Standing {
+    /// Gives up the outstanding quote and asks for another with PCR values, for this reason.
+    fn ask_for_pcrs(&mut self, reason: Reason) -> Standing {
         self.drop_outstanding();
+        self.keep_records();
         Standing {
-            next_record,
-            reasons: vec![Reason::QuoteOutstanding],
+            next_record: self.received(),
+            reasons: vec![reason],
             wants: Wants::PCR_VALUES,
             ..Standing::default()
         }
+    }
+
+    /// Forgets the records that no quote has certified, so that a list that was damaged on its way
+    /// can be sent again. Once: a device whose list stays false does not send it at every heartbeat.
+    fn drop_false_records(&mut self, reason: Reason) -> Result<(), Internal> {
+        let again = self
+            .current_verdict()?
+            .is_some_and(|last| last.reasons == [reason.token()]);
+        let Some(boot) = self.record.boot.as_ref().filter(|_| !again) else {
+            return Ok(());
+        };
+        self.new.clear();
+        if self.stored > boot.certified {
+            self.changes.push(Change::TruncateLog {
+                device: self.device,
+                boot: boot.number,
+                from: boot.certified,
+            });
+            self.stored = boot.certified;
+        }
+        Ok(())
     }
 
     /// Matches the outstanding quote with the records.
@@ -400,7 +444,9 @@ impl<'e> Attestation<'e> {
         boot.certified = state.records;
         boot.log_pcrs = state.log_pcrs;
         boot.pcrs = banks(state);
-        boot.outstanding = None;
+        if let Some(quote) = boot.outstanding.take() {
+            boot.quoted_at = quote.at;
+        }
         // What was guessed has been confirmed, unless it is beyond this quote.
         if boot.certified == received {
             boot.guessed = None;
@@ -408,8 +454,10 @@ impl<'e> Attestation<'e> {
         boot.in_full = boot.in_full.filter(|end| *end > boot.certified);
         let clock_safe = boot.clock_safe;
 
-        let appraisal = appraise(certified, self.references, Endian::Little);
         let mut content = std::mem::take(&mut boot.content);
+        let mut learned = LearnedKeys::from_ders(content.learned_keys.iter().map(|der| &der[..]));
+        let appraisal = appraise_next(certified, self.references, &mut learned, Endian::Little);
+        content.learned_keys = learned.ders().map(|der| der.to_vec().into()).collect();
         for deviation in appraisal.deviations {
             let token = deviation.fault.reason().token();
             if !content.reasons.iter().any(|known| known == token) {

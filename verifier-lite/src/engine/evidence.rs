@@ -28,6 +28,9 @@ use crate::store::{Admission, Change, DeviceRecord, Durability, Kid, NonceRecord
 /// Nonces outstanding per session: the last one, and the one before in case its reply was lost.
 const NONCES: usize = 2;
 
+/// Stands for the id of the nonce that open answers, which is the challenge's: the next is 0.
+const OPEN: u64 = 0xff;
+
 /// A reply's payload, or a refusal.
 type Answer = Result<Result<Vec<u8>, Refusal>, Internal>;
 
@@ -73,6 +76,11 @@ impl Engine {
         if let Some(refusal) = refused(&record) {
             return Ok(Err(refusal));
         }
+        let is_new = record.session.is_none() && record.admission == Admission::Pending;
+        if is_new && self.waiting >= self.settings.max_waiting {
+            let detail = "too many devices wait for admission; admit or remove some";
+            return Ok(Err(Refusal::new(Reason::VerifierBusy, detail)));
+        }
         let ended = record.session.replace(*kid).filter(|old| old != kid);
         record.software = open.software.map(|text| text.get().to_owned());
 
@@ -83,15 +91,19 @@ impl Engine {
                 return Ok(Err(refusal));
             }
             attestation.claims(&open.pcrs);
-            attestation.settle()?
+            match attestation.settle()? {
+                Ok(standing) => standing,
+                Err(refusal) => return Ok(Err(refusal)),
+            }
         } else {
             Standing::pending_admission()
         };
         let (mut changes, durability) = attestation.finish();
-        let nonce = self.next_nonce(now, &mut pending.channel.record)?;
+        let nonce = self.next_nonce(now, &mut pending.channel.record, OPEN)?;
         changes.extend(ended.map(Change::RemoveSession));
         changes.push(Change::PutSession(*kid, pending.channel.record.clone()));
         self.store.commit(&changes, durability)?;
+        self.waiting += usize::from(is_new);
         if let Some(ended) = ended {
             self.channels.take(&ended);
         }
@@ -145,7 +157,10 @@ impl Engine {
             if let Err(refusal) = attestation.append(log.from, &log.entries)? {
                 return Ok(Err(refusal));
             }
-            attestation.settle()?
+            match attestation.settle()? {
+                Ok(standing) => standing,
+                Err(refusal) => return Ok(Err(refusal)),
+            }
         } else {
             Standing::pending_admission()
         };
@@ -173,7 +188,7 @@ impl Engine {
         let nonce = known.map(|at| session.nonces.remove(at));
         let Some(nonce) = nonce.filter(|nonce| now.unix < nonce.expires) else {
             let standing = Attestation::new(self, now, device, record)?.nonce_expired()?;
-            let fresh = self.next_nonce(now, &mut session)?;
+            let fresh = self.next_nonce(now, &mut session, id)?;
             let change = Change::PutSession(*kid, session.clone());
             self.store.commit(&[change], Durability::Batched)?;
             channel.record = session;
@@ -224,12 +239,15 @@ impl Engine {
                 if let Some(pcrs) = &beat.pcrs {
                     attestation.claims(pcrs);
                 }
-                attestation.settle()?
+                match attestation.settle()? {
+                    Ok(standing) => standing,
+                    Err(refusal) => return Ok(Err(refusal)),
+                }
             }
             Ok(true) => Standing::pending_admission(),
         };
         let (mut changes, durability) = attestation.finish();
-        let fresh = self.next_nonce(now, &mut session)?;
+        let fresh = self.next_nonce(now, &mut session, id)?;
         changes.push(Change::PutSession(*kid, session.clone()));
         self.store.commit(&changes, durability)?;
         channel.record = session;
@@ -265,9 +283,18 @@ impl Engine {
         }
     }
 
-    /// A fresh nonce, remembered in `session`.
-    fn next_nonce(&self, now: Now, session: &mut SessionRecord) -> Result<NonceRecord, Internal> {
-        let id = session.nonces.last().map_or(0, |last| (last.id + 1) & 0xff);
+    /// A fresh nonce, remembered in `session`. Its id is another than `answered`, which the device may
+    /// refer to once more if our reply is lost, and than those that are still outstanding.
+    fn next_nonce(
+        &self,
+        now: Now,
+        session: &mut SessionRecord,
+        answered: u64,
+    ) -> Result<NonceRecord, Internal> {
+        let mut id = (answered + 1) & 0xff;
+        while session.nonces.iter().any(|nonce| nonce.id == id) {
+            id = (id + 1) & 0xff;
+        }
         let nonce = NonceRecord {
             id,
             value: random::<16>()?.to_vec(),

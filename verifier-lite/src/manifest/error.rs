@@ -53,6 +53,8 @@ pub enum Fault {
     BadGlob(String, String),
     /// PCR values that no TPM could have.
     BadPcr,
+    /// Boot expectations that no boot could meet.
+    BadBoot(&'static str),
     /// Signed by nobody that the caller trusts.
     UnknownSigner([u8; 8]),
     /// Claims a signer that did not sign these bytes.
@@ -178,6 +180,7 @@ impl fmt::Display for Fault {
                 "static PCR values: need PCR 0 to 23, at least one value each, \
                  of the size of their bank",
             ),
+            Self::BadBoot(why) => write!(f, "boot expectations: {why}"),
             Self::UnknownSigner(kid) => {
                 f.write_str("signed by key ")?;
                 crate::hex::write(f, kid)?;

@@ -43,6 +43,7 @@ fn device() -> DeviceRecord {
                 extra_data: vec![12; 32],
                 claims: vec![],
                 records: 70,
+                at: 4_000,
             }),
             quoted: None,
             guessed: None,
@@ -50,6 +51,7 @@ fn device() -> DeviceRecord {
             content: Content {
                 tier: Tier::Warning,
                 reasons: vec!["clock-unsafe".into()],
+                learned_keys: vec![vec![0x30, 1, 2].into()],
             },
         }),
         last_seen: Some(4_000),

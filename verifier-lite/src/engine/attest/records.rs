@@ -152,12 +152,14 @@ impl Attestation<'_> {
             self.device, boot.certified
         );
         boot.in_full = Some(received);
-        self.changes.push(Change::TruncateLog {
-            device: self.device,
-            boot: boot.number,
-            from: boot.certified,
-        });
-        self.stored = boot.certified;
+        if self.stored > boot.certified {
+            self.changes.push(Change::TruncateLog {
+                device: self.device,
+                boot: boot.number,
+                from: boot.certified,
+            });
+            self.stored = boot.certified;
+        }
         self.new.clear();
         true
     }
