@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod attest;
+mod elide;
+mod elide;
 mod public;
 mod signature;
 #[path = "../vectors/mod.rs"]
