@@ -110,16 +110,25 @@ impl Lab {
     }
 
     fn start(&mut self) {
-        let start = || -> Result<Engine, Box<dyn std::error::Error>> {
-            Ok(Engine::new(
-                Box::new(RedbStore::open_or_create(&self.state())?),
-                self.key(),
-                self.rules.clone(),
-                Arc::clone(&self.references),
-                self.settings.clone(),
-            )?)
+        let state = self.state();
+        let key = self.key();
+        let (rules, references) = (self.rules.clone(), Arc::clone(&self.references));
+        let settings = self.settings.clone();
+        let start = move || -> Result<Engine, String> {
+            let store = RedbStore::open_or_create(&state).map_err(|error| error.to_string())?;
+            Engine::new(Box::new(store), key, rules, references, settings)
+                .map_err(|error| error.to_string())
         };
-        self.engine = Some(start().unwrap_or_else(|error| panic!("the engine: {error}")));
+        // Unoptimised, the engine's tables are copied on the stack a few times before they move to
+        // the heap: more than a test's thread has, and nothing for a main thread.
+        let engine = std::thread::Builder::new()
+            .stack_size(16 * 1024 * 1024)
+            .spawn(start)
+            .map(std::thread::JoinHandle::join);
+        match engine {
+            Ok(Ok(Ok(engine))) => self.engine = Some(engine),
+            other => panic!("the engine does not start: {:?}", other.map(|_| ())),
+        }
     }
 
     /// The verifier's key.

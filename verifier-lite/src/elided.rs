@@ -100,9 +100,16 @@ pub fn last_digests<E: LogEntry>(
             break;
         };
         for (pcr, value) in &mut values {
-            if *pcr == entry.pcr()
-                && let Ok(extended) = extend(value, &entry.extend_digest(value.alg()))
-            {
+            if *pcr != entry.pcr() {
+                continue;
+            }
+            let bank = value.alg();
+            let digest = if start.padded.contains(&bank) {
+                entry.extend_digest_padded(bank, true)
+            } else {
+                entry.extend_digest(bank)
+            };
+            if let Ok(extended) = extend(value, &digest) {
                 *value = extended;
             }
         }

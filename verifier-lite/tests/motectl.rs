@@ -307,6 +307,7 @@ fn store(dir: &TempDir) -> RedbStore {
         quoted: None,
         guessed: None,
         in_full: None,
+        padded_banks: None,
         content: Content::default(),
     };
     let gate = DeviceRecord {

@@ -3,7 +3,6 @@
 
 mod attest;
 mod elide;
-mod elide;
 mod public;
 mod signature;
 #[path = "../vectors/mod.rs"]

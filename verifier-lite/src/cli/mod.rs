@@ -1,7 +1,7 @@
 //! `motectl`: what an operator or an image build does by hand.
 //!
 //! Results go to standard output, in words or with `--json` for machines; everything else to standard
-//! error. Exit code 0: done; 1: refused or failed, with the reason; 2: wrong usage.
+//! error. Exit code 0: done; 1: refused, failed or not trusted, with the reason; 2: wrong usage.
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -11,12 +11,14 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod backend;
+mod bootlog;
 mod device;
 mod explain;
 mod key;
 mod manifest;
 mod text;
 mod time;
+mod verify;
 
 /// Where the verifier keeps its state unless told otherwise.
 pub const DEFAULT_STATE: &str = "/var/lib/mote";
@@ -33,7 +35,9 @@ Examples:
   motectl manifest build --rootfs build/rootfs --sign image.key -o edge-1.3.mote
   motectl device list
   motectl device admit 3f9a --name gate-7
-  motectl explain gate-7"
+  motectl explain gate-7
+  motectl verify evidence.cbor --nonce 5e1f... --ak gate-7.ak --manifest edge-1.3.mote \\
+    --manifest-key image.key.pub"
 )]
 /// Works with a Mote verifier: its devices, its manifests, its keys.
 struct Arguments {
@@ -54,6 +58,9 @@ enum Command {
     /// Make, look at and check reference values of an image.
     #[command(subcommand)]
     Manifest(manifest::Command),
+    /// Look at boot event logs.
+    #[command(subcommand)]
+    Bootlog(bootlog::Command),
     /// Make signing keys.
     #[command(subcommand)]
     Key(key::Command),
@@ -69,6 +76,8 @@ Examples:
         /// Name, or the first digits of the id.
         device: String,
     },
+    /// Appraise evidence that `mote-agent evidence` wrote to a file, without verifier or network.
+    Verify(verify::Verify),
 }
 
 /// What stopped a command, in words that say what to do.
@@ -94,14 +103,24 @@ pub fn main() -> ExitCode {
         json: arguments.json,
         now: time::now(),
     };
+    let mut trusted = true;
     let outcome = match arguments.command {
         Command::Manifest(command) => manifest::run(&context, command),
+        Command::Bootlog(command) => bootlog::run(&context, command),
         Command::Key(command) => key::run(&context, command),
         Command::Device(command) => device::run(&context, command),
         Command::Explain { device } => explain::run(&context, device),
+        Command::Verify(options) => verify::run(&context, &options).map(|(text, good)| {
+            trusted = good;
+            text
+        }),
     };
     match outcome {
-        Ok(text) => print(&text),
+        Ok(text) if trusted => print(&text),
+        Ok(text) => {
+            print(&text);
+            ExitCode::FAILURE
+        }
         Err(Failure(why)) => {
             eprintln!("motectl: {why}");
             ExitCode::FAILURE

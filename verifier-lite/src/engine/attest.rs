@@ -18,7 +18,7 @@ use mote_schemas::reason::{Reason, Severity};
 use mote_schemas::tpm::{ClockInfo, Digest, HashAlg, PcrSelection, Public};
 
 use super::outcome::Refusal;
-use super::{Engine, Internal, Now, Settings};
+use super::{Engine, Internal, Now, Settings, boot};
 use crate::appraise::{self, ReferenceLookup, appraise_next};
 use crate::ima_signature::LearnedKeys;
 use crate::known::KnownRecords;
@@ -186,6 +186,7 @@ impl<'e> Attestation<'e> {
             quoted: None,
             guessed: None,
             in_full: None,
+            padded_banks: None,
         }
     }
 
@@ -346,14 +347,16 @@ impl<'e> Attestation<'e> {
             .any(|value| u32::from(value.index) != IMA_PCR)
     }
 
-    /// Gives up the outstanding quote and asks for another with PCR values, for this reason.
+    /// Gives up the outstanding quote and asks for another with PCR values, for this reason. In full:
+    /// of one that leaves its digest to what we know, nothing could be made, and the PCR values that
+    /// came with it would have to be asked for once more.
     fn ask_for_pcrs(&mut self, reason: Reason) -> Standing {
         self.drop_outstanding();
         self.keep_records();
         Standing {
             next_record: self.received(),
             reasons: vec![reason],
-            wants: Wants::PCR_VALUES,
+            wants: Wants::PCR_VALUES.and(Wants::FULL_QUOTE),
             ..Standing::default()
         }
     }
@@ -441,9 +444,19 @@ impl<'e> Attestation<'e> {
         let Some(boot) = &mut self.record.boot else {
             return Ok(());
         };
+        let boot_found = boot::appraise(
+            boot,
+            certified.prefix(),
+            // The log itself is not fetched yet: static PCR values need none.
+            None,
+            self.references.boot(),
+            self.now.unix,
+        );
         boot.certified = state.records;
         boot.log_pcrs = state.log_pcrs;
         boot.pcrs = banks(state);
+        let padded = state.padded.iter().map(|alg| alg.to_u16()).collect();
+        boot.padded_banks = Some(padded).filter(|banks: &Vec<u16>| !banks.is_empty());
         if let Some(quote) = boot.outstanding.take() {
             boot.quoted_at = quote.at;
         }
@@ -467,6 +480,16 @@ impl<'e> Attestation<'e> {
                 self.device,
                 self.stored_deviation(deviation),
             ));
+        }
+        if let Some(found) = boot_found {
+            content.tier = content.tier.max(found.tier);
+            for deviation in found.deviations {
+                if !content.reasons.contains(&deviation.reason) {
+                    content.reasons.push(deviation.reason.clone());
+                }
+                self.changes
+                    .push(Change::AddDeviation(self.device, deviation));
+            }
         }
         content.tier = content.tier.max(appraisal.tier).max(Tier::Affirming);
         let mut tier = content.tier;
@@ -648,6 +671,12 @@ fn log_state(boot: &BootState) -> LogState {
     LogState {
         records: boot.certified,
         log_pcrs: boot.log_pcrs,
+        padded: boot
+            .padded_banks
+            .iter()
+            .flatten()
+            .filter_map(|alg| HashAlg::from_u16(*alg))
+            .collect(),
         values: values(&boot.pcrs),
     }
 }

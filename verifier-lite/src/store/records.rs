@@ -122,6 +122,9 @@ pub struct BootState {
     /// Records below this number must come in full: a guess among them was wrong.
     #[n(14)]
     pub in_full: Option<u64>,
+    /// Banks (`TPM_ALG_ID`) into which this kernel extends padded SHA-1. `None`: an older store; none.
+    #[n(20)]
+    pub padded_banks: Option<Vec<u16>>,
 }
 
 /// What quotes of one boot have in common.

@@ -48,6 +48,7 @@ fn device() -> DeviceRecord {
             quoted: None,
             guessed: None,
             in_full: None,
+            padded_banks: None,
             content: Content {
                 tier: Tier::Warning,
                 reasons: vec!["clock-unsafe".into()],
