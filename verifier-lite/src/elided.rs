@@ -232,11 +232,8 @@ mod tests {
         let mut public = vec![0, 1, 0, 0x0b];
         public.extend(attributes.to_be_bytes());
         public.extend([0, 0, 0, 0x10, 0, 0x14, 0, 0x0b, 8, 0, 0, 0, 0, 0, 1, 0]);
-        public.extend(
-            pair.public_key()
-                .modulus()
-                .big_endian_without_leading_zero(),
-        );
+        // RSAPublicKey (RFC 8017, A.1.1): 9 bytes of heads and a leading zero, then the modulus.
+        public.extend(&pair.public_key().as_ref()[9..265]);
         let key = VerifyingKey::new(&Public::parse(&public).unwrap()).unwrap();
         let signer = key.qualified_name();
         let selection = PcrSelection::single(HashAlg::Sha384, 0x0400).unwrap();
