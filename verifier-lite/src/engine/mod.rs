@@ -48,6 +48,7 @@ use mote_schemas::reason::Reason;
 use mote_schemas::time::Instant;
 
 use crate::admission::AdmissionRules;
+use crate::known::KnownRecords;
 use crate::manifest::ReferenceValues;
 use crate::signing_key::SigningKey;
 use crate::store::{Admission, DeviceId, DeviceRecord, Store, StoreError};
@@ -60,9 +61,10 @@ use overload::Bucket;
 
 pub use peer::Peer;
 
-/// Messages remembered for de-duplication. At 4,096 messages in flight within their lifetime of four
+/// Messages remembered for de-duplication; a debug build makes the table on the stack, several times
+/// over. At 2,048 messages in flight within their lifetime of four
 /// minutes, a copy of an older one is processed again and stopped by the replay window instead.
-const DEDUP: usize = 4096;
+const DEDUP: usize = 2048;
 
 /// Both clocks of the machine.
 #[derive(Clone, Copy, Debug)]
@@ -111,6 +113,7 @@ pub struct Engine {
     key: SigningKey,
     rules: AdmissionRules,
     references: Arc<ReferenceValues>,
+    known: KnownRecords,
     settings: Settings,
     echo: EchoKey,
     dedup: Box<Dedup<Peer, Option<Box<Answered>>, DEDUP>>,
@@ -168,6 +171,7 @@ impl Engine {
         Ok(Engine {
             key,
             rules,
+            known: KnownRecords::new(&references),
             references,
             echo: EchoKey::new(&secret),
             dedup: Box::new(Dedup::new(&Parameters::default())),

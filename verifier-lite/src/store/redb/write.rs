@@ -1,14 +1,17 @@
 //! The writing half: one redb transaction for each commit.
 
+use mote_schemas::tpm::HashAlg;
 use redb::{ReadableTable, WriteTransaction};
 
-use super::super::tables::{SEGMENT, to_bytes};
-use super::super::{Change, MAX_DEVIATIONS};
+use super::super::tables::{PREFIX, PREFIXES, SEGMENT, to_bytes};
+use super::super::{Change, MAX_DEVIATIONS, Record};
 use super::{
     DEVIATIONS, DEVICES, DeviceId, Durability, ID, Kid, LOGS, META, RECORDS, RecordId, RedbStore,
     SCHEMA, SCHEMA_KEY, SESSIONS, Segment, SessionRecord, StoreError, VERDICTS, count, decode,
     failed, last_segment, of_device,
 };
+use crate::log_entry::LogEntry;
+use crate::prefix::IMA_PCR;
 
 impl RedbStore {
     /// Makes every table, so that reading one never fails for its absence, and refuses what a newer
@@ -33,6 +36,7 @@ impl RedbStore {
             transaction.open_table(DEVICES).map_err(failed)?;
             transaction.open_table(SESSIONS).map_err(failed)?;
             transaction.open_table(RECORDS).map_err(failed)?;
+            transaction.open_table(PREFIXES).map_err(failed)?;
             transaction.open_table(LOGS).map_err(failed)?;
             transaction.open_table(VERDICTS).map_err(failed)?;
             transaction.open_table(DEVIATIONS).map_err(failed)?;
@@ -91,6 +95,7 @@ impl Writer {
                     table
                         .insert(&id.0, to_bytes(record).as_slice())
                         .map_err(failed)?;
+                    self.index_record(&id, record)?;
                 }
             }
             Change::AppendLog {
@@ -130,6 +135,19 @@ impl Writer {
                     .map_err(failed)?;
             }
         }
+        Ok(())
+    }
+
+    /// Makes the record findable by its template hash.
+    fn index_record(&self, id: &RecordId, record: &Record) -> Result<(), StoreError> {
+        if record.violation || record.pcr != IMA_PCR {
+            return Ok(());
+        }
+        let mut key = [0; PREFIX + ID];
+        key[..PREFIX].copy_from_slice(&record.extend_digest(HashAlg::Sha1).as_bytes()[..PREFIX]);
+        key[PREFIX..].copy_from_slice(&id.0);
+        let mut table = self.0.open_table(PREFIXES).map_err(failed)?;
+        table.insert(&key, ()).map_err(failed)?;
         Ok(())
     }
 
