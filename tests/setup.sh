@@ -12,8 +12,8 @@ setup_root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # To build: tpm2-tss with its swtpm TCTI, C for aws-lc, certificates for the crate registry. To run:
 # swtpm; strace watches the agent.
 setup_demo_packages=(build-essential ca-certificates libtss2-dev pkg-config strace swtpm)
-# EK certificates (swtpm-tools), cross-checks (tpm2-tools, openssl), interop (libcoap, aiocoap in a venv).
-setup_test_packages=(libcoap3-bin openssl python3 python3-venv shellcheck swtpm-tools tpm2-tools)
+# EK certificates (swtpm-tools), cross-checks (tpm2-tools, ima-evm-utils, xxd, openssl), interop (libcoap, aiocoap in a venv).
+setup_test_packages=(ima-evm-utils libcoap3-bin openssl python3 python3-venv shellcheck swtpm-tools tpm2-tools xxd)
 
 setup_die() {
   printf 'setup: %s\n' "$*" >&2
