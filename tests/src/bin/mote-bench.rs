@@ -2,6 +2,7 @@
 //! the ratio says something on any machine. Build with `--release`.
 //!
 //! Prints lines `figure NAME VALUE`; `NAME_hash_alone` and `NAME_ratio` belong to NAME.
+#![allow(clippy::cast_precision_loss)] // counts far below 2^52
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
@@ -108,7 +109,7 @@ fn boot_log() -> Result<(), Box<dyn std::error::Error>> {
     let log = BootLog::parse(bytes)?;
     let digests: Vec<[u8; 32]> = log
         .events()
-        .filter(|event| event.is_extended())
+        .filter(mote_schemas::bootlog::Event::is_extended)
         .filter_map(|event| event.digest(HashAlg::Sha256)?.as_bytes().try_into().ok())
         .collect();
     let ours = fastest(|| {
