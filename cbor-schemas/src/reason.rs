@@ -148,6 +148,10 @@ registry! {
     FileUnknown "file-unknown" Contraindicated,
     /// A file's content is not what the manifest says.
     FileModified "file-modified" Contraindicated,
+    /// A file that no manifest names has a signature that is not over what was measured.
+    FileSignatureInvalid "file-signature-invalid" Contraindicated,
+    /// A file that no manifest names is signed by a key that is not allowed.
+    FileSignerUnknown "file-signer-unknown" Contraindicated,
     /// The record's digest algorithm is one that the manifest has no values for.
     DigestAlgorithmUnknown "digest-algorithm-unknown" Contraindicated,
     /// A record of a template that the verifier cannot judge.

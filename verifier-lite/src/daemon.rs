@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::fs;
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -18,6 +18,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use crate::admin::socket;
 use crate::admission::AdmissionRules;
 use crate::engine::{Engine, Settings};
+use crate::ima_signature::Keyring;
 use crate::manifest::{ReferenceValues, VerifiedManifest};
 use crate::server;
 use crate::signing_key::{PublicKey, SigningKey};
@@ -59,6 +60,28 @@ struct Arguments {
     )]
     listen: SocketAddr,
 
+    /// TCP address to listen on for CoAP over TLS, such as [::]:5684.
+    #[arg(
+        long,
+        env = "MOTE_LISTEN_TLS",
+        value_name = "ADDR:PORT",
+        requires = "tls_key"
+    )]
+    listen_tls: Option<SocketAddr>,
+
+    /// Our certificate chain for TLS. Without it we show the key alone (RFC 7250): devices then need
+    /// tls_pin = "raw:SHA256".
+    #[arg(long, env = "MOTE_TLS_CERT", value_name = "PEM")]
+    tls_cert: Option<PathBuf>,
+
+    /// Our private key for TLS.
+    #[arg(long, env = "MOTE_TLS_KEY", value_name = "PEM")]
+    tls_key: Option<PathBuf>,
+
+    /// Demand of every TLS peer a certificate that chains to a root in this file.
+    #[arg(long, env = "MOTE_TLS_CLIENT_CA", value_name = "PEM")]
+    tls_client_ca: Option<PathBuf>,
+
     /// Signed reference values of an image version. May be given several times.
     #[arg(
         long,
@@ -76,6 +99,16 @@ struct Arguments {
         value_delimiter = ','
     )]
     manifest_key: Vec<PathBuf>,
+
+    /// Certificates or public keys (PEM or DER) whose IMA signature accounts for a file that no manifest
+    /// lists. May be given several times.
+    #[arg(long, value_name = "FILE", env = "MOTE_IMA_KEY", value_delimiter = ',')]
+    ima_key: Vec<PathBuf>,
+
+    /// Kernel keyring whose measured additions are trusted as --ima-key, such as .ima. May be given
+    /// several times.
+    #[arg(long, value_name = "KEYRING", value_delimiter = ',')]
+    ima_keyring: Vec<String>,
 
     /// Admit devices whose EK is listed here (SHA-256 of the TPMT_PUBLIC, one a line).
     #[arg(long, value_name = "FILE")]
@@ -121,8 +154,19 @@ pub fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<(), Failure> {
     // First what can be wrong with the command line, then what takes effect.
-    let references = references(&arguments.manifest, &arguments.manifest_key)?;
+    let mut references = references(&arguments.manifest, &arguments.manifest_key)?;
+    if let Some(keys) = ima_keys(arguments)? {
+        references = references.with_ima_keys(keys);
+    }
     let rules = rules(arguments)?;
+    let tls = match &arguments.tls_key {
+        Some(key) => Some(server::tls::config(
+            arguments.tls_cert.as_deref(),
+            key,
+            arguments.tls_client_ca.as_deref(),
+        )?),
+        None => None,
+    };
     if arguments.interval == 0 || arguments.nonce_lifetime < arguments.interval {
         return Err("--interval must be at least 1, and --nonce-lifetime no shorter".into());
     }
@@ -136,6 +180,15 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     let engine = Engine::new(Box::new(store), key, rules, Arc::new(references), settings)?;
     let socket = UdpSocket::bind(arguments.listen)
         .map_err(|error| format!("cannot listen on {}: {error}", arguments.listen))?;
+    let secure = match arguments.listen_tls.zip(tls) {
+        Some((address, config)) => {
+            let listener = TcpListener::bind(address)
+                .map_err(|error| format!("cannot listen on {address} for TLS: {error}"))?;
+            info!("listening on {} for TLS", listener.local_addr()?);
+            Some((listener, config))
+        }
+        None => None,
+    };
     let operators = socket::listen(&arguments.state)?;
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGTERM, SIGINT] {
@@ -147,7 +200,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         arguments.state.display(),
         arguments.state.join(PUBLIC_KEY).display()
     );
-    server::serve(engine, &socket, &operators, &stop)?;
+    server::serve(engine, &socket, secure.as_ref(), &operators, &stop)?;
     socket::unlink(&arguments.state)?;
     info!("stopped");
     Ok(())
@@ -179,6 +232,23 @@ fn references(files: &[PathBuf], keys: &[PathBuf]) -> Result<ReferenceValues, Fa
         );
     }
     Ok(ReferenceValues::new(&manifests)?)
+}
+
+fn ima_keys(arguments: &Arguments) -> Result<Option<Keyring>, Failure> {
+    if arguments.ima_key.is_empty() && arguments.ima_keyring.is_empty() {
+        return Ok(None);
+    }
+    let mut keyring = Keyring::default();
+    for file in &arguments.ima_key {
+        keyring.add_file(file)?;
+    }
+    for kernel_keyring in &arguments.ima_keyring {
+        keyring.learn_from(kernel_keyring);
+    }
+    for key in keyring.all() {
+        info!("files may be signed by {} ({})", key.name(), key.ids()[0]);
+    }
+    Ok(Some(keyring))
 }
 
 fn rules(arguments: &Arguments) -> Result<AdmissionRules, Failure> {

@@ -318,6 +318,20 @@ pub fn explain(reason: Reason) -> Text {
             action: "If it was an update, load its manifest. Otherwise compare the file with the \
                 image's, and reinstall it.",
         },
+        Reason::FileSignatureInvalid => Text {
+            meaning: "A file that no manifest lists carries a signature that is not over its contents.",
+            cause: "The file was changed after it was signed, or the signature was copied from another \
+                file.",
+            action: "Treat the file as tampered with: keep a copy, and install it anew from its signed \
+                package.",
+        },
+        Reason::FileSignerUnknown => Text {
+            meaning: "A file that no manifest lists is signed, but by a key that is not an allowed one.",
+            cause: "Software of somebody else was installed, or the key that signs your files was \
+                changed and not told to the verifier.",
+            action: "If the key is yours, give it to the verifier (`--ima-key FILE`). If it is not, treat \
+                the file as unknown.",
+        },
         Reason::DigestAlgorithmUnknown => Text {
             meaning: "A file was measured with a hash algorithm for which the manifest has no values.",
             cause: "The kernel runs with another `ima_hash=` than SHA-256.",

@@ -256,7 +256,11 @@ fn summary(
         verdict: verdict.as_ref().map(verdict_view),
         enrolled_at: record.enrolled_at,
         last_seen: record.last_seen,
-        quoted_at: record.boot.as_ref().map(|boot| boot.quoted_at),
+        quoted_at: record
+            .boot
+            .as_ref()
+            .map(|boot| boot.quoted_at)
+            .filter(|at| *at > 0),
     })
 }
 

@@ -2,6 +2,7 @@
 
 use mote_schemas::tpm::{Digest, HashAlg};
 
+use crate::ima_signature::ImaKeyring;
 use crate::manifest;
 
 /// What is allowed on a device. Paths are in the kernel's spelling, which has an underscore for every
@@ -22,6 +23,12 @@ pub trait ReferenceLookup {
     /// What is expected of the boot, one entry for each image version that may run. Empty: nothing.
     fn boot(&self) -> &[manifest::BootReference] {
         &[]
+    }
+
+    /// The keys whose signature accounts for a file that is not listed. `None`: signatures are not looked
+    /// at.
+    fn ima_keyring(&self) -> Option<&dyn ImaKeyring> {
+        None
     }
 }
 
@@ -81,5 +88,9 @@ impl ReferenceLookup for manifest::ReferenceValues {
 
     fn boot(&self) -> &[manifest::BootReference] {
         self.boot()
+    }
+
+    fn ima_keyring(&self) -> Option<&dyn ImaKeyring> {
+        self.ima_keys().map(|keyring| keyring as &dyn ImaKeyring)
     }
 }

@@ -9,6 +9,7 @@ use mote_schemas::tpm::Digest;
 use serde::Serialize;
 
 use super::{Context, Failure, Outcome, time};
+use crate::convert::{corim, keylime};
 use crate::hex;
 use crate::manifest::{BootExpectations, Manifest, SignedManifest, VerifiedManifest};
 use crate::printable::printable;
@@ -25,6 +26,8 @@ Examples:
   motectl manifest build --rootfs build/rootfs --sign image.key -o edge-1.3.mote
   motectl manifest build --rootfs / --exclude '/var/log/**' --sign image.key -o host.mote
   sha256sum $(cat files) | motectl manifest build --sha256sums - --sign image.key -o edge.mote
+  motectl manifest build --keylime policy.json --sign image.key -o edge.mote
+  motectl manifest build --sbom image.spdx.json --sign image.key -o edge.mote
 
 The same files, name, version and key always give the same bytes. A time is recorded only
 from SOURCE_DATE_EPOCH.")]
@@ -40,6 +43,26 @@ from SOURCE_DATE_EPOCH.")]
         #[arg(long)]
         files: bool,
     },
+    /// Convert a manifest into somebody else's format.
+    #[command(after_help = "\
+Examples:
+  motectl manifest export edge-1.3.mote --key image.key.pub --format keylime -o policy.json
+  motectl manifest export edge-1.3.mote --key image.key.pub --format corim -o edge.corim
+
+What the other format cannot say is left out, and named on standard error.")]
+    Export {
+        /// The manifest.
+        file: PathBuf,
+        /// A public key that must have signed it. May be given several times.
+        #[arg(long, value_name = "KEY.pub", required = true)]
+        key: Vec<PathBuf>,
+        /// keylime: a runtime policy, JSON. corim: an unsigned CoRIM, CBOR.
+        #[arg(long)]
+        format: Format,
+        /// Where to put it.
+        #[arg(long, short, value_name = "FILE")]
+        output: PathBuf,
+    },
     /// Check that one of the given keys signed a manifest, and that it is well-formed.
     Verify {
         /// The manifest.
@@ -50,10 +73,23 @@ from SOURCE_DATE_EPOCH.")]
     },
 }
 
+/// A format to export to.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(super) enum Format {
+    Keylime,
+    Corim,
+}
+
 pub(super) fn run(context: &Context, command: Command) -> Outcome {
     match command {
         Command::Build(options) => build::run(context, *options),
         Command::Show { file, key, files } => show(context, &file, &key, files),
+        Command::Export {
+            file,
+            key,
+            format,
+            output,
+        } => export(&file, &load(&key)?, format, &output),
         Command::Verify { file, key } => {
             let verified = VerifiedManifest::read(&file, &load(&key)?)?;
             let signed = SignedManifest::read(&file)?;
@@ -241,6 +277,26 @@ fn show(context: &Context, file: &Path, keys: &[PathBuf], files: bool) -> Outcom
         &Summary::new(&manifest, &signed, !keys.is_empty()),
         Summary::in_words,
     )
+}
+
+fn export(file: &Path, keys: &[PublicKey], format: Format, output: &Path) -> Outcome {
+    let verified = VerifiedManifest::read(file, keys)?;
+    let manifest = verified.manifest();
+    let (bytes, left_out) = match format {
+        Format::Keylime => {
+            let converted = keylime::write(manifest);
+            let (text, left_out) =
+                converted.map_err(|error| Failure(format!("{}: {error}", file.display())))?;
+            (text.into_bytes(), left_out)
+        }
+        Format::Corim => corim::write(manifest),
+    };
+    for what in left_out {
+        eprintln!("motectl: left out: {what}");
+    }
+    std::fs::write(output, &bytes)
+        .map_err(|error| Failure(format!("{}: {error}", output.display())))?;
+    Ok(format!("{}: {} bytes\n", output.display(), bytes.len()))
 }
 
 fn list(context: &Context, manifest: &Manifest) -> Outcome {

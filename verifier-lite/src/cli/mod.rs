@@ -1,7 +1,7 @@
 //! `motectl`: what an operator or an image build does by hand.
 //!
 //! Results go to standard output, in words or with `--json` for machines; everything else to standard
-//! error. Exit code 0: done; 1: refused or failed, with the reason; 2: wrong usage.
+//! error. Exit code 0: done; 1: refused, failed or not trusted, with the reason; 2: wrong usage.
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -19,6 +19,7 @@ mod key;
 mod manifest;
 mod text;
 mod time;
+mod verify;
 
 /// Where the verifier keeps its state unless told otherwise.
 pub const DEFAULT_STATE: &str = "/var/lib/mote";
@@ -35,7 +36,9 @@ Examples:
   motectl manifest build --rootfs build/rootfs --sign image.key -o edge-1.3.mote
   motectl device list
   motectl device admit 3f9a --name gate-7
-  motectl explain gate-7"
+  motectl explain gate-7
+  motectl verify evidence.cbor --nonce 5e1f... --ak gate-7.ak --manifest edge-1.3.mote \\
+    --manifest-key image.key.pub"
 )]
 /// Works with a Mote verifier: its devices, its manifests, its keys.
 struct Arguments {
@@ -77,6 +80,8 @@ Examples:
         /// Name, or the first digits of the id.
         device: String,
     },
+    /// Appraise evidence that `mote-agent evidence` wrote to a file, without verifier or network.
+    Verify(verify::Verify),
 }
 
 /// What stopped a command, in words that say what to do.
@@ -102,6 +107,7 @@ pub fn main() -> ExitCode {
         json: arguments.json,
         now: time::now(),
     };
+    let mut trusted = true;
     let outcome = match arguments.command {
         Command::Manifest(command) => manifest::run(&context, command),
         Command::Bootlog(command) => bootlog::run(&context, command),
@@ -109,9 +115,17 @@ pub fn main() -> ExitCode {
         Command::Key(command) => key::run(&context, command),
         Command::Device(command) => device::run(&context, command),
         Command::Explain { device } => explain::run(&context, device),
+        Command::Verify(options) => verify::run(&context, &options).map(|(text, good)| {
+            trusted = good;
+            text
+        }),
     };
     match outcome {
-        Ok(text) => print(&text),
+        Ok(text) if trusted => print(&text),
+        Ok(text) => {
+            print(&text);
+            ExitCode::FAILURE
+        }
         Err(Failure(why)) => {
             eprintln!("motectl: {why}");
             ExitCode::FAILURE

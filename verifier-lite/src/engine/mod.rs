@@ -4,11 +4,15 @@
 //! | module | what |
 //! |---|---|
 //! | `hello` | the exchange in the clear: challenges for who may be a device |
+//! | `blockwise` | hello and challenge in pieces (RFC 7959) |
 //! | `channel` | OSCORE sessions, across restarts of this process |
 //! | `evidence` | open, log and beat: from a protected message to a commit and a reply |
 //! | `boot` | measured boot in a verdict |
 //! | `echo` | proof that a peer receives at its address (RFC 9175) |
+//! | `discovery` | what is here, for whoever looks |
+//! | `overload` | how many hellos a second |
 //! | `outcome` | replies and refusals |
+//! | `peer` | the other end of a link |
 //!
 //! **Who may lie.** Everyone. Addresses are forged, hellos claim anyone's keys; until a peer has
 //! answered a challenge with its TPM, all that it can cost us is one entry of two bounded tables.
@@ -21,19 +25,22 @@
 //! never changes stored state for a message that it refuses.
 
 mod attest;
+mod blockwise;
 mod boot;
 mod channel;
+mod discovery;
 mod echo;
 mod evidence;
 mod hello;
 mod outcome;
+mod overload;
+mod peer;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use aws_lc_rs::rand;
 use log::{debug, error};
-use mote_schemas::coap::{self, Code, Dedup, Message, Parameters, Seen, Type, Writer, option};
+use mote_schemas::coap::{self, Code, Dedup, Message, Parameters, Seen, Type, Writer};
 use mote_schemas::limits::MAX_MESSAGE;
 use mote_schemas::message::path;
 use mote_schemas::oscore::OscoreOption;
@@ -44,10 +51,14 @@ use crate::admission::AdmissionRules;
 use crate::manifest::ReferenceValues;
 use crate::signing_key::SigningKey;
 use crate::store::{Admission, DeviceId, DeviceRecord, Store, StoreError};
+use blockwise::Transfers;
 use channel::Channels;
 use echo::EchoKey;
 use hello::Hellos;
 use outcome::{Outcome, Refusal};
+use overload::Bucket;
+
+pub use peer::Peer;
 
 /// Messages remembered for de-duplication. At 4,096 messages in flight within their lifetime of four
 /// minutes, a copy of an older one is processed again and stopped by the replay window instead.
@@ -76,6 +87,9 @@ pub struct Settings {
     pub max_uncertified: u64,
     /// Most devices that may wait for somebody to admit them: anyone with a TPM can be one.
     pub max_waiting: usize,
+    /// Challenges made in a second; whoever asks for more is told when to come back. Each costs half
+    /// a millisecond of public-key work, which anyone may cause.
+    pub hellos_per_second: u32,
 }
 
 impl Default for Settings {
@@ -86,6 +100,7 @@ impl Default for Settings {
             max_challenges: 4096,
             max_uncertified: 500_000,
             max_waiting: 10_000,
+            hellos_per_second: 200,
         }
     }
 }
@@ -98,11 +113,20 @@ pub struct Engine {
     references: Arc<ReferenceValues>,
     settings: Settings,
     echo: EchoKey,
-    dedup: Box<Dedup<SocketAddr, Option<Vec<u8>>, DEDUP>>,
+    dedup: Box<Dedup<Peer, Option<Box<Answered>>, DEDUP>>,
+    transfers: Transfers,
     hellos: Hellos,
+    bucket: Bucket,
     channels: Channels,
     /// Devices that wait for admission.
     waiting: usize,
+}
+
+/// A reply, for copies of its request.
+struct Answered {
+    /// Length of the request: a copy is as long.
+    request: usize,
+    reply: Vec<u8>,
 }
 
 /// Anything that went wrong inside; the peer hears of it as 5.00.
@@ -147,7 +171,9 @@ impl Engine {
             references,
             echo: EchoKey::new(&secret),
             dedup: Box::new(Dedup::new(&Parameters::default())),
+            transfers: Transfers::new(),
             hellos: Hellos::new(settings.max_challenges),
+            bucket: Bucket::new(settings.hellos_per_second),
             channels: Channels::default(),
             waiting: waiting(store.as_ref())?,
             store,
@@ -157,30 +183,55 @@ impl Engine {
 
     /// Answers one datagram from `peer`. Never panics and never fails: what cannot be answered is
     /// logged and, where CoAP allows it, refused.
-    pub fn handle(&mut self, now: Now, peer: SocketAddr, datagram: &[u8]) -> Option<Vec<u8>> {
+    pub fn handle(&mut self, now: Now, peer: impl Into<Peer>, datagram: &[u8]) -> Option<Vec<u8>> {
+        self.answer(now, peer.into(), datagram)
+    }
+
+    fn answer(&mut self, now: Now, peer: Peer, datagram: &[u8]) -> Option<Vec<u8>> {
         let message = match Message::parse(datagram) {
             Ok(message) if message.code().is_request() => message,
             // Malformed, a ping, or a response to nothing (RFC 7252, 4.2 and 4.3).
             _ => return coap::reject(datagram).map(Vec::from),
         };
-        match self
-            .dedup
-            .check(now.monotonic, &peer, message.message_id(), message.kind())
-        {
+        // RFC 8323, 2: a stream repeats nothing, and its peer receives what is sent to it.
+        if matches!(peer, Peer::Stream(_)) {
+            return self.serve(now, peer, &message, usize::MAX);
+        }
+        let id = message.message_id();
+        match self.dedup.check(now.monotonic, &peer, id, message.kind()) {
             Seen::New => {}
             Seen::Pending => return None,
-            Seen::Replied(reply) => return reply.clone(),
+            Seen::Replied(answered) => {
+                // What only has the message ID gets nothing: the reply may be longer than it.
+                let copy = answered.as_ref().filter(|a| a.request == datagram.len());
+                return copy.map(|answered| answered.reply.clone());
+            }
         }
-        let reply = match self.request(now, peer, &message) {
-            Ok(outcome) => outcome.encode(&message, datagram.len()),
+        let reply = self.serve(now, peer, &message, datagram.len());
+        let answered = reply.clone().map(|reply| {
+            let request = datagram.len();
+            Box::new(Answered { request, reply })
+        });
+        // A reply that was pushed out of the table meanwhile: a copy will be processed again.
+        let _ = self.dedup.reply(&peer, id, answered);
+        reply
+    }
+
+    /// The reply to a request, of at most `unverified` bytes as long as the peer may be anybody.
+    fn serve(
+        &mut self,
+        now: Now,
+        peer: Peer,
+        message: &Message<'_>,
+        unverified: usize,
+    ) -> Option<Vec<u8>> {
+        match self.request(now, peer, message) {
+            Ok(outcome) => outcome.encode(message, unverified),
             Err(internal) => {
                 error!("{peer}: {internal}");
-                Outcome::clear(Code::INTERNAL_SERVER_ERROR).encode(&message, datagram.len())
+                Outcome::clear(Code::INTERNAL_SERVER_ERROR).encode(message, unverified)
             }
-        };
-        // A reply that was pushed out of the table meanwhile: a copy will be processed again.
-        let _ = self.dedup.reply(&peer, message.message_id(), reply.clone());
-        reply
+        }
     }
 
     /// Makes everything durable that was only batched. Call at least once a second.
@@ -206,7 +257,7 @@ impl Engine {
     fn request(
         &mut self,
         now: Now,
-        peer: SocketAddr,
+        peer: Peer,
         message: &Message<'_>,
     ) -> Result<Outcome, Internal> {
         let body = message.body();
@@ -216,6 +267,9 @@ impl Engine {
             }
             Some(_) => return Ok(Outcome::clear(Code::BAD_OPTION)),
             None => {}
+        }
+        if discovery::is_asked(&body) {
+            return Ok(discovery::answer(&body));
         }
         if let Some(number) = body.unrecognised_critical(hello::OPTIONS) {
             debug!("{peer}: critical option {number} not understood");
@@ -236,11 +290,6 @@ impl Engine {
                 Code::UNAUTHORIZED,
                 Refusal::new(Reason::SessionUnknown, "say hello first"),
             ));
-        }
-        if body.path_is(&[".well-known", "core"]) && message.code() == Code::GET {
-            return Ok(Outcome::clear(Code::CONTENT)
-                .option(option::CONTENT_FORMAT, &[40])
-                .payload(b"</h>;rt=\"mote.hello\"".to_vec()));
         }
         Ok(Outcome::clear(Code::NOT_FOUND))
     }

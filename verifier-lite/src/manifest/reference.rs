@@ -12,6 +12,7 @@ use super::error::Fault;
 use super::{
     BootExpectations, FileDigest, ManifestError, StaticPcrs, VerifiedManifest, compile_glob,
 };
+use crate::ima_signature::Keyring;
 
 /// Globs of paths that are not judged.
 #[derive(Clone, Debug)]
@@ -87,6 +88,7 @@ pub struct ReferenceValues {
     labels: Vec<String>,
     exclusion: Exclusion,
     boot: Vec<BootReference>,
+    ima_keys: Option<Keyring>,
 }
 
 /// What one manifest says about the boot of the image version that it is about.
@@ -165,7 +167,22 @@ impl ReferenceValues {
             by_digest,
             labels,
             boot,
+            ima_keys: None,
         })
+    }
+
+    /// The same, and files that no manifest lists are looked at for a signature by one of these keys.
+    #[must_use]
+    pub fn with_ima_keys(self, keys: Keyring) -> Self {
+        Self {
+            ima_keys: Some(keys),
+            ..self
+        }
+    }
+
+    /// The keys that may sign files, if signatures count.
+    pub fn ima_keys(&self) -> Option<&Keyring> {
+        self.ima_keys.as_ref()
     }
 
     /// What is known about a file measured with this digest under this path.
