@@ -14,6 +14,7 @@ mod backend;
 mod bootlog;
 mod device;
 mod explain;
+mod ima;
 mod key;
 mod manifest;
 mod text;
@@ -61,6 +62,9 @@ enum Command {
     /// Look at boot event logs.
     #[command(subcommand)]
     Bootlog(bootlog::Command),
+    /// Look at IMA measurement lists.
+    #[command(subcommand)]
+    Ima(ima::Command),
     /// Make signing keys.
     #[command(subcommand)]
     Key(key::Command),
@@ -107,6 +111,7 @@ pub fn main() -> ExitCode {
     let outcome = match arguments.command {
         Command::Manifest(command) => manifest::run(&context, command),
         Command::Bootlog(command) => bootlog::run(&context, command),
+        Command::Ima(command) => ima::run(&context, command),
         Command::Key(command) => key::run(&context, command),
         Command::Device(command) => device::run(&context, command),
         Command::Explain { device } => explain::run(&context, device),
