@@ -228,7 +228,7 @@ Quotes the TPM and sends the kernel's IMA measurement list, as far as the verifi
 it, in small CoAP datagrams. Writes no file. Runs until SIGTERM, or once with --once.
 
 usage: mote-agent --verifier HOST[:PORT] --verifier-key FILE [options]
-       mote-agent status    how the agent that runs here stands; the exit code says it, too
+       mote-agent status    says how the agent that runs here stands
        mote-agent evidence -o FILE --nonce HEX [--boot-log FILE] [options]
 
 The third form sends nothing: it writes the same evidence to FILE (- for standard output), for
