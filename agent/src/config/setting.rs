@@ -158,7 +158,7 @@ pub const SETTINGS: [Setting; 19] = [
         kind: Kind::Text,
         default: "",
         value: "[raw:]SHA256",
-        help: "with coaps+tcp://: the server's certificate or key (DER) by its SHA-256; raw: it has only a key",
+        help: "coaps+tcp: SHA-256 of the server's certificate or key (DER); raw: key only",
         apply: |draft, text| {
             draft.tls.pin = super::tls::pin(text)?;
             Ok(())
@@ -351,7 +351,7 @@ pub const SETTINGS: [Setting; 19] = [
         kind: Kind::Text,
         default: "",
         value: "NAME",
-        help: "become this user once the TPM and the measurement list are open; unset: stay",
+        help: "become this user when TPM and measurement list are open",
         apply: |draft, text| {
             draft.user = (!text.is_empty()).then(|| text.to_owned());
             Ok(())

@@ -37,6 +37,10 @@ const DEFAULT_INTERVAL: Duration = Duration::from_secs(300);
 
 /// Where the conversation stands.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "what the verifier asked for, each independent of the others"
+)]
 pub(super) struct Progress {
     /// The verifier's nonce and its id.
     nonce: Option<(u8, Vec<u8, 32>)>,
