@@ -276,9 +276,11 @@ fn a_busy_verifiers_max_age_is_waited_for_and_the_session_stays() {
         panic!("{events:?}");
     };
     assert_eq!(reason, "coap-5.03");
-    assert_eq!(*retry, Duration::from_secs(30));
+    // Later, so that not all who were told the same come back at once; never sooner.
+    assert!(*retry >= Duration::from_secs(30) && *retry <= Duration::from_secs(45));
+    let retry = retry.as_millis() as u64;
     let (at, again) = next_request(&mut attester, &mut lab, &beat);
-    assert_eq!(at, before + 30_000);
+    assert_eq!(at, before + retry);
     assert!(!is_hello(&again), "the session is not given up");
     let reply = lab.handle(attester.peer, &again).unwrap();
     attester.receive(&reply);
@@ -297,7 +299,11 @@ fn a_busy_verifiers_max_age_is_waited_for_and_the_session_stays() {
     );
     attester.receive(&busy);
     let (at, _) = next_request(&mut attester, &mut lab, &beat);
-    assert_eq!(at, before + 64_000);
+    assert!(
+        (64_000..=96_000).contains(&(at - before)),
+        "{}",
+        at - before
+    );
 }
 
 #[test]
@@ -314,7 +320,7 @@ fn a_busy_verifier_before_hello_is_waited_for_too() {
     );
     attester.receive(&busy);
     let (at, again) = next_request(&mut attester, &mut lab, &hello);
-    assert_eq!(at, before + 20_000);
+    assert!((20_000..=30_000).contains(&(at - before)));
     assert!(is_hello(&again));
 }
 
@@ -323,7 +329,7 @@ fn silence_is_retransmitted_into_and_then_backed_off_from() {
     let mut lab = Lab::new();
     let mut attester = Attester::new(&lab, 1);
     let mut waits = Vec::new();
-    for _ in 0..8 {
+    for exchange in 0..8 {
         let first = sends(&mut attester);
         let began = attester.now;
         let mut copies = vec![began];
@@ -342,12 +348,14 @@ fn silence_is_retransmitted_into_and_then_backed_off_from() {
         // RFC 7252, 4.8: ACK_TIMEOUT 2 s, ACK_RANDOM_FACTOR 1.5, MAX_RETRANSMIT 4.
         assert_eq!(copies.len(), 5, "{copies:?}");
         let gaps: Vec<u64> = copies.windows(2).map(|pair| pair[1] - pair[0]).collect();
-        assert!((2000..=3000).contains(&gaps[0]), "{gaps:?}");
+        // Three exchanges without an answer: the link may be slow, so twice the time for each.
+        let slow = 1 << (exchange / 3);
+        assert!((2000 * slow..=3000 * slow).contains(&gaps[0]), "{gaps:?}");
         assert!(
             gaps.windows(2).all(|pair| pair[1] == 2 * pair[0]),
             "{gaps:?}"
         );
-        assert!(attester.now - began <= MAX_TRANSMIT_WAIT);
+        assert!(attester.now - began <= MAX_TRANSMIT_WAIT * slow);
         waits.push(retry.as_millis() as u64);
         attester.sleep(&mut lab);
     }

@@ -229,12 +229,12 @@ fn a_challenge_answered_too_late_is_gone() {
     let mut lab = Lab::new();
     let mut evil = Evil::new(1);
     evil.hello(&mut lab);
-    lab.now += 180_000;
+    lab.now += 1_200_000;
     let before = lab.stored();
     let answer = evil.open(&mut lab);
     assert_refused(&answer, "session-unknown", &before, &mut lab);
     evil.hello(&mut lab);
-    lab.now += 179_999;
+    lab.now += 1_199_999;
     assert_eq!(evil.open(&mut lab).reason(), "admission-pending");
 }
 
