@@ -54,7 +54,7 @@ step_unit() {
   run_tests --workspace --exclude mote-tests --features mote-agent/tpm-direct && cargo test --locked --workspace --doc
 }
 
-step_e2e() { run_tests -p mote-tests; }
+step_e2e() { MOTE_SIM_SEEDS=${MOTE_SIM_SEEDS:-500} run_tests -p mote-tests; }
 
 step_demo() { tests/demo.sh; }
 
@@ -90,7 +90,7 @@ filters=()
 for argument in "$@"; do
   case $argument in
     --fast) chosen=("${fast[@]}") ;;
-    --all) export MOTE_TEST_LONG=1 ;;
+    --all) export MOTE_TEST_LONG=1 MOTE_SIM_SEEDS=10000 ;;
     --list) printf '%s\n' "${every[@]}" && exit 0 ;;
     --help | -h) usage && exit 0 ;;
     -*) usage >&2 && exit 2 ;;

@@ -7,9 +7,9 @@ use heapless::Vec as Bounded;
 use log::LevelFilter;
 use mote_schemas::limits::{DEFAULT_DATAGRAM, MAX_MESSAGE, MAX_PCR_BANKS};
 
-use super::{Config, LocalConfig};
 use super::endpoint::{Endpoint, Scheme};
 use super::tls::TlsSettings;
+use super::{Config, LocalConfig};
 use super::{key, pcrs};
 use crate::measurement_log::DEFAULT_PATH;
 use crate::tpm::{KeyKind, PcrSelection, TpmOptions};

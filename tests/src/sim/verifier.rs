@@ -158,6 +158,6 @@ fn references() -> Arc<ReferenceValues> {
             .map_err(|error| error.to_string())?;
         ReferenceValues::new([&verified]).map_err(|error| error.to_string())
     };
-    let made = || Arc::new(make().unwrap_or_else(|error| panic!("{error}")));
-    Arc::clone(REFERENCES.get_or_init(made))
+    let shared = || Arc::new(make().unwrap_or_else(|error| panic!("{error}")));
+    Arc::clone(REFERENCES.get_or_init(shared))
 }

@@ -34,9 +34,9 @@ fn a_replayed_message_is_refused_whoever_sends_it() {
         assert_eq!(answer.code, Code::UNAUTHORIZED);
         assert_refused(&answer, "oscore-replayed", &before, &mut lab);
     }
+    // From elsewhere it may be the device behind another address: the same bytes, and nothing done.
     let elsewhere = Evil::new(999).peer;
-    let answer = lab.handle(elsewhere, &datagram).unwrap();
-    assert_eq!(evil.read(&answer).reason(), "oscore-replayed");
+    assert_eq!(lab.handle(elsewhere, &datagram), Some(first.datagram));
     assert_unchanged(&before, &mut lab);
     assert_goes_on(&mut lab, &mut evil);
 }

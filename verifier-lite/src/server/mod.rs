@@ -25,6 +25,7 @@ use rustls::ServerConfig;
 
 use crate::admin::{self, Effect, Request, Response, socket};
 use crate::engine::{Engine, Now};
+use stream::Limits;
 
 /// Longest time for which a batched commit waits to become durable.
 const FLUSH: Duration = Duration::from_secs(1);
@@ -58,7 +59,9 @@ pub fn serve(
         if let Some((listener, config)) = secure {
             let answer = |peer, datagram: &[u8]| lock(&engine).handle(now(clock), peer, datagram);
             scope.spawn(move || {
-                if let Err(error) = stream::serve(listener, config, &answer, stop) {
+                if let Err(error) =
+                    stream::serve(listener, config, Limits::default(), &answer, stop)
+                {
                     error!("no connections any more: {error}");
                 }
             });
