@@ -300,8 +300,7 @@ pub const SETTINGS: [Setting; 19] = [
         // RFC 7252, 4.8; a test compares them.
         default: "2",
         value: "SECONDS",
-        help: "send a request again after this time, then after twice that, ...; UDP only. More than \
-               a round trip of the link; the agent also learns it",
+        help: "over UDP, send a request again after this, then twice this, ...; above the round trip",
         apply: |draft, text| {
             let seconds = number(text, 1, 600)?;
             draft.ack_timeout = Some(Duration::from_secs(seconds as u64));
