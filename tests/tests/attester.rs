@@ -3,7 +3,6 @@
 
 #![allow(clippy::unwrap_used)]
 
-
 use mote_agent::session::Event;
 use mote_agent::verifier_key::{ChallengeError, VerifierKey};
 use mote_schemas::coap::{Code, Message, Type, Writer, option};
