@@ -9,7 +9,8 @@
 //! | [`signature::VerifyingKey`] | a restricted key bound to its TPM, once activated | the device's word |
 //! | [`quote::VerifiedQuote`] | that key signed these PCRs and this clock for our challenge | bytes, [`signature::VerifyingKey`] |
 //! | [`prefix::Certified`] | these records and PCR values were in the TPM | records, [`quote::VerifiedQuote`] |
-//! | [`appraise::Appraisal`] | what of that is as it should be | [`prefix::Certified`], reference values |
+//! | [`policy::VerifiedPolicy`] | a key that the operator trusts signed this policy | bytes, keys |
+//! | [`appraise::Appraisal`] | what of that is as it should be | [`prefix::Certified`], [`policy::EffectivePolicy`] |
 //!
 //! Nothing here panics on what a peer sends; every refusal is an enum with a reason token.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
@@ -22,6 +23,7 @@ pub mod cli;
 pub mod credential;
 pub mod daemon;
 mod der;
+pub mod ear;
 pub mod engine;
 pub mod explain;
 pub mod hex;
@@ -29,6 +31,7 @@ mod kdf;
 pub mod log_entry;
 pub mod manifest;
 mod pem;
+pub mod policy;
 pub mod prefix;
 pub mod printable;
 pub mod quote;

@@ -18,6 +18,7 @@ use mote_schemas::tpm::{Digest, HashAlg, PcrSelection, hash};
 
 use crate::log_entry::LogEntry;
 use crate::quote::VerifiedQuote;
+use crate::store::PcrBank;
 
 /// The PCR that the kernel extends unless its policy names another (`CONFIG_IMA_MEASURE_PCR_IDX`).
 pub const IMA_PCR: u32 = 10;
@@ -137,6 +138,19 @@ impl LogState {
     }
 }
 
+/// PCR values as they are stored, by bank and PCR.
+pub(crate) fn values_of(banks: &[PcrBank]) -> BTreeMap<(HashAlg, u32), Digest> {
+    banks
+        .iter()
+        .filter_map(|bank| Some((HashAlg::from_u16(bank.alg)?, &bank.values)))
+        .flat_map(|(alg, values)| values.iter().map(move |value| (alg, value)))
+        .filter_map(|(alg, value)| {
+            let digest = Digest::new(alg, &value.value)?;
+            Some(((alg, u32::from(value.index)), digest))
+        })
+        .collect()
+}
+
 /// A log state that a quote vouches for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertifiedPrefix(LogState);
@@ -154,6 +168,42 @@ pub struct Certified<E> {
     prefix: CertifiedPrefix,
     first: u64,
     entries: Vec<E>,
+}
+
+impl<E: LogEntry> Certified<E> {
+    /// All records of a boot that quotes have certified before, from where `state` and they were stored.
+    /// They must still lead from the reset to the PCR values that were certified.
+    pub fn replayed(state: LogState, entries: Vec<E>) -> Result<Self, PrefixError> {
+        let failed = PrefixError::DoesNotReplay {
+            records: entries.len() as u64,
+        };
+        let replayed = state
+            .values
+            .keys()
+            .filter(|(_, pcr)| state.log_pcrs >> pcr & 1 == 1);
+        let mut values: BTreeMap<(HashAlg, u32), Digest> = replayed
+            .map(|&(bank, pcr)| ((bank, pcr), initial(bank, pcr)))
+            .collect();
+        for entry in &entries {
+            for ((bank, pcr), value) in &mut values {
+                if *pcr == entry.pcr() {
+                    let extended = extend(value, &entry.extend_digest(*bank));
+                    *value = extended.map_err(|_| failed)?;
+                }
+            }
+        }
+        let reached = values
+            .iter()
+            .all(|(key, value)| state.values.get(key) == Some(value));
+        if values.is_empty() || !reached || state.records != entries.len() as u64 {
+            return Err(failed);
+        }
+        Ok(Certified {
+            prefix: CertifiedPrefix(state),
+            first: 0,
+            entries,
+        })
+    }
 }
 
 impl<E> Certified<E> {

@@ -3,18 +3,22 @@
 //! Results go to standard output, in words or with `--json` for machines; everything else to standard
 //! error. Exit code 0: done; 1: refused or failed, with the reason; 2: wrong usage.
 
-use std::fmt::Display;
+use std::fmt::{Display, Write as _};
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::admin::{Request, Response};
+
 mod backend;
 mod device;
 mod explain;
 mod key;
 mod manifest;
+mod policy;
+mod result;
 mod text;
 mod time;
 
@@ -33,9 +37,11 @@ Examples:
   motectl manifest build --rootfs build/rootfs --sign image.key -o edge-1.3.mote
   motectl device list
   motectl device admit 3f9a --name gate-7
-  motectl explain gate-7"
+  motectl policy bind gates group:gate
+  motectl explain gate-7
+  motectl result gate-7 --jwt"
 )]
-/// Works with a Mote verifier: its devices, its manifests, its keys.
+/// Works with a Mote verifier: its devices, manifests, policies, keys and results.
 struct Arguments {
     /// The verifier's state directory.
     #[arg(long, global = true, env = "MOTE_STATE", value_name = "DIR", default_value = DEFAULT_STATE)]
@@ -51,10 +57,13 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Make, look at and check reference values of an image.
+    /// Make, check and store reference values of an image.
     #[command(subcommand)]
     Manifest(manifest::Command),
-    /// Make signing keys.
+    /// Make, store and bind appraisal policies: what is allowed on which devices.
+    #[command(subcommand)]
+    Policy(policy::Command),
+    /// Make signing keys, and say which to trust.
     #[command(subcommand)]
     Key(key::Command),
     /// See devices and decide about them.
@@ -69,6 +78,8 @@ Examples:
         /// Name, or the first digits of the id.
         device: String,
     },
+    /// Print a device's attestation result (EAR), signed by the verifier, for relying parties.
+    Result(result::Options),
 }
 
 /// What stopped a command, in words that say what to do.
@@ -98,7 +109,9 @@ pub fn main() -> ExitCode {
         Command::Manifest(command) => manifest::run(&context, command),
         Command::Key(command) => key::run(&context, command),
         Command::Device(command) => device::run(&context, command),
+        Command::Policy(command) => policy::run(&context, command),
         Command::Explain { device } => explain::run(&context, device),
+        Command::Result(options) => result::run(&context, options),
     };
     match outcome {
         Ok(text) => print(&text),
@@ -127,6 +140,45 @@ impl Context {
         text.push('\n');
         Ok(text)
     }
+}
+
+/// What a stored, bound or removed object led to.
+fn stored(context: &Context, verb: &str, request: &Request) -> Outcome {
+    match backend::ask(context, request)? {
+        response @ Response::Stored { .. } => {
+            context.show(&response, |response| stored_in_words(verb, response))
+        }
+        other => backend::unexpected(&other),
+    }
+}
+
+fn stored_in_words(verb: &str, response: &Response) -> String {
+    let Response::Stored {
+        what,
+        appraised,
+        changed,
+        done,
+    } = response
+    else {
+        return String::new();
+    };
+    let devices = |n: u64| match n {
+        1 => "1 device".to_owned(),
+        n => format!("{n} devices"),
+    };
+    let mut text = format!("{verb}{what}\n");
+    if *appraised > 0 {
+        let _ = writeln!(
+            text,
+            "appraised {} anew: {} with another verdict",
+            devices(*appraised),
+            devices(*changed)
+        );
+    }
+    if !done {
+        text.push_str("more devices are being appraised anew\n");
+    }
+    text
 }
 
 fn print(text: &str) -> ExitCode {

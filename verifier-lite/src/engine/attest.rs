@@ -5,23 +5,24 @@
 //! commits them. What the store holds of earlier messages is as little trusted as the messages were:
 //! records that no quote has certified stay apart, and an outstanding quote is verified again.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use log::{debug, warn};
 use mote_schemas::ima::Endian;
 use mote_schemas::message::{Entries, PcrBanks, Tier};
 use mote_schemas::pcr::PcrValues;
 use mote_schemas::reason::Reason;
-use mote_schemas::tpm::{ClockInfo, Digest, HashAlg, PcrSelection, Public};
+use mote_schemas::tpm::{ClockInfo, HashAlg, PcrSelection, Public};
 
 use super::outcome::Refusal;
 use super::{Engine, Internal, Now, Settings};
-use crate::appraise::{self, ReferenceLookup, appraise};
-use crate::prefix::{Certified, IMA_PCR, LogState, Outcome, PendingLog, PrefixError};
+use crate::appraise::appraise;
+use crate::policy::{EffectivePolicy, Settled, reappraise, settle};
+use crate::prefix::{Certified, IMA_PCR, LogState, Outcome, PendingLog, PrefixError, values_of};
 use crate::quote::{Continuity, VerifiedQuote};
 use crate::signature::VerifyingKey;
 use crate::store::{
-    Admission, BootState, Change, Content, Deviation, DeviceId, DeviceRecord, Durability, Expected,
+    Admission, BootState, Change, Content, Deviation, DeviceId, DeviceRecord, Durability,
     OutstandingQuote, PcrBank, PcrValue, Record, RecordId, Store, VerdictRecord,
 };
 
@@ -50,7 +51,7 @@ impl Standing {
 /// A message's worth of evidence.
 pub(super) struct Attestation<'e> {
     store: &'e dyn Store,
-    references: &'e dyn ReferenceLookup,
+    policy: Arc<EffectivePolicy>,
     settings: &'e Settings,
     now: Now,
     device: DeviceId,
@@ -77,9 +78,10 @@ impl<'e> Attestation<'e> {
             None => 0,
         };
         record.last_seen = Some(now.unix);
-        Ok(Attestation {
-            store: engine.store.as_ref(),
-            references: engine.references.as_ref(),
+        let store = engine.store.as_ref();
+        let mut attestation = Attestation {
+            store,
+            policy: engine.policies.for_device(store, &device, now.unix)?,
             settings: &engine.settings,
             now,
             device,
@@ -89,7 +91,25 @@ impl<'e> Attestation<'e> {
             fresh_claims: false,
             changes: Vec::new(),
             durability: Durability::Batched,
-        })
+        };
+        attestation.follow_policy()?;
+        Ok(attestation)
+    }
+
+    /// Appraises what is stored anew, if that was under another policy than the device has now.
+    fn follow_policy(&mut self) -> Result<(), Internal> {
+        let due = self.record.boot.as_ref();
+        if !due.is_some_and(|boot| reappraise::is_due(boot, &self.policy)) {
+            return Ok(());
+        }
+        let (device, policy, now) = (&self.device, &self.policy, self.now.unix);
+        let anew = reappraise::reappraise(self.store, device, &self.record, policy, now)?;
+        if let (Some(anew), Some(boot)) = (anew, &mut self.record.boot) {
+            boot.content = anew.content;
+            self.changes.extend(anew.changes);
+            self.must_be_durable();
+        }
+        Ok(())
     }
 
     pub(super) fn is_admitted(&self) -> bool {
@@ -364,7 +384,7 @@ impl<'e> Attestation<'e> {
             return Ok(Err(error));
         }
 
-        let mut claims = values(&quote.claims);
+        let mut claims = values_of(&quote.claims);
         let mut outcome = log.certify(&verified, &claims, true);
         if matches!(outcome, Err(PrefixError::PcrDigestMismatch)) {
             // The log went on between the quote and the reading of the PCRs: without the values of
@@ -396,53 +416,22 @@ impl<'e> Attestation<'e> {
         boot.log_pcrs = state.log_pcrs;
         boot.pcrs = banks(state);
         boot.outstanding = None;
-        let clock_safe = boot.clock_safe;
 
-        let appraisal = appraise(certified, self.references, Endian::Little);
-        let mut content = std::mem::take(&mut boot.content);
-        for deviation in appraisal.deviations {
-            let token = deviation.fault.reason().token();
-            if !content.reasons.iter().any(|known| known == token) {
-                content.reasons.push(token.to_owned());
-            }
-            self.changes.push(Change::AddDeviation(
-                self.device,
-                self.stored_deviation(deviation),
-            ));
-        }
-        content.tier = content.tier.max(appraisal.tier).max(Tier::Affirming);
-        let mut tier = content.tier;
-        let mut reasons = reasons_of(&content.reasons);
-        if let Some(boot) = &mut self.record.boot {
-            boot.content = content;
-        }
-        if !clock_safe {
-            reasons.push(Reason::ClockUnsafe);
-            tier = tier.max(Tier::Warning);
-        }
-        // The weightiest first: the wire carries eight.
-        reasons.sort_by_key(|reason| std::cmp::Reverse(reason.severity()));
+        let appraisal = appraise(certified, self.policy.as_ref(), Endian::Little);
+        let content = std::mem::take(&mut boot.content);
+        let (ak, now) = (&self.record.ak_public, self.now.unix);
+        let settled = settle(&self.policy, ak, boot, content, appraisal, now);
+        let Settled {
+            content,
+            deviations,
+            tier,
+            reasons,
+        } = settled;
+        boot.content = content;
+        let found = deviations.into_iter();
+        self.changes
+            .extend(found.map(|deviation| Change::AddDeviation(self.device, deviation)));
         self.set_verdict(tier, &reasons, None)
-    }
-
-    fn stored_deviation(&self, deviation: appraise::Deviation) -> Deviation {
-        Deviation {
-            reason: deviation.fault.reason().token().to_owned(),
-            since: self.now.unix,
-            record: Some(deviation.record),
-            pcr: None,
-            path: (!deviation.path.is_empty()).then_some(deviation.path),
-            measured: deviation.measured.map(|measured| measured.digest),
-            expected: deviation
-                .expected
-                .iter()
-                .map(|known| Expected {
-                    value: known.digest.as_bytes().to_vec(),
-                    source: known.manifest.clone(),
-                })
-                .collect(),
-            note: deviation.note,
-        }
     }
 
     /// Why a log that does not replay does not.
@@ -581,20 +570,8 @@ fn log_state(boot: &BootState) -> LogState {
     LogState {
         records: boot.certified,
         log_pcrs: boot.log_pcrs,
-        values: values(&boot.pcrs),
+        values: values_of(&boot.pcrs),
     }
-}
-
-fn values(banks: &[PcrBank]) -> BTreeMap<(HashAlg, u32), Digest> {
-    banks
-        .iter()
-        .filter_map(|bank| Some((HashAlg::from_u16(bank.alg)?, &bank.values)))
-        .flat_map(|(alg, values)| values.iter().map(move |value| (alg, value)))
-        .filter_map(|(alg, value)| {
-            let digest = Digest::new(alg, &value.value)?;
-            Some(((alg, u32::from(value.index)), digest))
-        })
-        .collect()
 }
 
 fn banks(state: &LogState) -> Vec<PcrBank> {

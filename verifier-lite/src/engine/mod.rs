@@ -27,7 +27,6 @@ mod hello;
 mod outcome;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use aws_lc_rs::rand;
 use log::{debug, error};
@@ -38,8 +37,9 @@ use mote_schemas::oscore::OscoreOption;
 use mote_schemas::reason::Reason;
 use mote_schemas::time::Instant;
 
+use crate::admin::Office;
 use crate::admission::AdmissionRules;
-use crate::manifest::ReferenceValues;
+use crate::policy::{Policies, Sweep, Swept};
 use crate::signing_key::SigningKey;
 use crate::store::{DeviceId, Store, StoreError};
 use channel::Channels;
@@ -90,12 +90,13 @@ pub struct Engine {
     store: Box<dyn Store>,
     key: SigningKey,
     rules: AdmissionRules,
-    references: Arc<ReferenceValues>,
+    policies: Policies,
     settings: Settings,
     echo: EchoKey,
     dedup: Box<Dedup<SocketAddr, Option<Vec<u8>>, DEDUP>>,
     hellos: Hellos,
     channels: Channels,
+    swept: Sweep,
 }
 
 /// Anything that went wrong inside; the peer hears of it as 5.00.
@@ -130,7 +131,6 @@ impl Engine {
         store: Box<dyn Store>,
         key: SigningKey,
         rules: AdmissionRules,
-        references: Arc<ReferenceValues>,
         settings: Settings,
     ) -> Result<Self, Internal> {
         let secret = random::<32>()?;
@@ -138,7 +138,8 @@ impl Engine {
             store,
             key,
             rules,
-            references,
+            policies: Policies::default(),
+            swept: Sweep::default(),
             echo: EchoKey::new(&secret),
             dedup: Box::new(Dedup::new(&Parameters::default())),
             hellos: Hellos::new(settings.max_challenges),
@@ -183,6 +184,22 @@ impl Engine {
     /// The store, for the operator's requests.
     pub fn store(&mut self) -> &mut dyn Store {
         self.store.as_mut()
+    }
+
+    /// Appraises up to `max` devices anew where the operator has changed what is allowed: see
+    /// [`Sweep::go_on`].
+    pub fn sweep(&mut self, now: u64, max: usize) -> Result<Swept, StoreError> {
+        let store = self.store.as_mut();
+        self.swept.go_on(store, &self.policies, now, max)
+    }
+
+    /// The store, its policies and the verifier's key, for the operator's requests.
+    pub fn office(&mut self) -> Office<'_> {
+        Office {
+            store: self.store.as_mut(),
+            policies: &self.policies,
+            key: Some(&self.key),
+        }
     }
 
     /// Forgets what is cached of a device whose stored record somebody else has changed.

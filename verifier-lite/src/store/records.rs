@@ -124,6 +124,9 @@ pub struct Content {
     /// Tokens of the reason registry, in the order of their first record.
     #[n(1)]
     pub reasons: Vec<String>,
+    /// Id of the effective policy that it was reached under; none before the first.
+    #[cbor(n(2), with = "minicbor::bytes")]
+    pub policy: Option<[u8; 32]>,
 }
 
 /// A quote that was verified when it came and is verified again whenever it is used.

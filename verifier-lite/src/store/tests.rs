@@ -47,6 +47,7 @@ fn device() -> DeviceRecord {
             content: Content {
                 tier: Tier::Warning,
                 reasons: vec!["clock-unsafe".into()],
+                policy: Some([7; 32]),
             },
         }),
         last_seen: Some(4_000),
