@@ -31,8 +31,7 @@ fn opened(dir: &TempDir, jwt: &str) -> Value {
     let (signed, signature) = jwt.trim_end().rsplit_once('.').unwrap();
     let key = PublicKey::from_pem(&good(dir, "result --key")).unwrap();
     let signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
-    let signature = signature.as_slice().try_into().unwrap();
-    assert!(key.verify(signed.as_bytes(), signature));
+    assert!(key.verify(signed.as_bytes(), &signature));
     let (header, claims) = signed.split_once('.').unwrap();
     let part =
         |text: &str| json(&String::from_utf8(URL_SAFE_NO_PAD.decode(text).unwrap()).unwrap());
@@ -90,7 +89,7 @@ fn results_of_every_tier_for_other_implementations() {
     let dir = TempDir::new("results");
     trusted(&dir);
     let mut made = Vec::new();
-    let mut make = |name: &str, status: &str| {
+    let mut issue = |name: &str, status: &str| {
         let claims = opened(&dir, &good(&dir, "result gate-7 --jwt"));
         assert_eq!(claims["ear_status"], status);
         let nonce = "--nonce 00112233445566778899aabbccddeeff";
@@ -98,19 +97,19 @@ fn results_of_every_tier_for_other_implementations() {
         good(&dir, &format!("result gate-7 --cwt {nonce} -o {name}.cwt"));
         made.extend([format!("{name}.jwt"), format!("{name}.cwt")]);
     };
-    make("affirming", "affirming");
+    issue("affirming", "affirming");
     let mut gates = json!({ "name": "gates", "version": 1, "min-key-strength": 128 });
     policy(&dir, &gates);
     good(&dir, "policy bind gates all");
-    make("contraindicated", "contraindicated");
+    issue("contraindicated", "contraindicated");
     gates = json!({ "name": "gates", "version": 2, "min-key-strength": 128, "mode": "monitor" });
     policy(&dir, &gates);
-    make("warning", "warning");
+    issue("warning", "warning");
     policy(
         &dir,
         &json!({ "name": "gates", "version": 3, "stale-after": 60 }),
     );
-    make("none", "none");
+    issue("none", "none");
     if let Some(out) = std::env::var_os("MOTE_EAR_OUT") {
         let out = Path::new(&out);
         for name in made {

@@ -70,6 +70,11 @@ impl Engine {
         if let Some(refusal) = refused(&record) {
             return Ok(Err(refusal));
         }
+        let is_new = record.session.is_none() && record.admission == Admission::Pending;
+        if is_new && self.waiting >= self.settings.max_waiting {
+            let detail = "too many devices wait for admission; admit or remove some";
+            return Ok(Err(Refusal::new(Reason::VerifierBusy, detail)));
+        }
         let ended = record.session.replace(*kid).filter(|old| old != kid);
         record.software = open.software.map(|text| text.get().to_owned());
 
@@ -89,6 +94,7 @@ impl Engine {
         changes.extend(ended.map(Change::RemoveSession));
         changes.push(Change::PutSession(*kid, pending.channel.record.clone()));
         self.store.commit(&changes, durability)?;
+        self.waiting += usize::from(is_new);
         if let Some(ended) = ended {
             self.channels.take(&ended);
         }

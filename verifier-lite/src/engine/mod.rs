@@ -41,7 +41,7 @@ use crate::admin::Office;
 use crate::admission::AdmissionRules;
 use crate::policy::{Policies, Sweep, Swept};
 use crate::signing_key::SigningKey;
-use crate::store::{DeviceId, Store, StoreError};
+use crate::store::{Admission, DeviceId, DeviceRecord, Store, StoreError};
 use channel::Channels;
 use echo::EchoKey;
 use hello::Hellos;
@@ -72,6 +72,8 @@ pub struct Settings {
     pub max_challenges: usize,
     /// Most records of one device that may wait for a quote to certify them.
     pub max_uncertified: u64,
+    /// Most devices that may wait for somebody to admit them: anyone with a TPM can be one.
+    pub max_waiting: usize,
 }
 
 impl Default for Settings {
@@ -81,6 +83,7 @@ impl Default for Settings {
             nonce_lifetime: 86_400,
             max_challenges: 4096,
             max_uncertified: 500_000,
+            max_waiting: 10_000,
         }
     }
 }
@@ -97,6 +100,8 @@ pub struct Engine {
     hellos: Hellos,
     channels: Channels,
     swept: Sweep,
+    /// Devices that wait for admission.
+    waiting: usize,
 }
 
 /// Anything that went wrong inside; the peer hears of it as 5.00.
@@ -135,7 +140,6 @@ impl Engine {
     ) -> Result<Self, Internal> {
         let secret = random::<32>()?;
         Ok(Engine {
-            store,
             key,
             rules,
             policies: Policies::default(),
@@ -144,6 +148,8 @@ impl Engine {
             dedup: Box::new(Dedup::new(&Parameters::default())),
             hellos: Hellos::new(settings.max_challenges),
             channels: Channels::default(),
+            waiting: waiting(store.as_ref())?,
+            store,
             settings,
         })
     }
@@ -206,6 +212,10 @@ impl Engine {
     pub fn device_changed(&mut self, device: &DeviceId) {
         self.hellos.forget(device);
         self.channels.forget(device);
+        match waiting(self.store.as_ref()) {
+            Ok(count) => self.waiting = count,
+            Err(error) => error!("{error}"),
+        }
     }
 
     fn request(
@@ -248,6 +258,21 @@ impl Engine {
                 .payload(b"</h>;rt=\"mote.hello\"".to_vec()));
         }
         Ok(Outcome::clear(Code::NOT_FOUND))
+    }
+}
+
+/// Devices that wait for admission.
+fn waiting(store: &dyn Store) -> Result<usize, StoreError> {
+    const PAGE: usize = 1000;
+    let (mut count, mut after) = (0, None);
+    loop {
+        let page = store.devices(after.as_ref(), PAGE)?;
+        let waits = |record: &DeviceRecord| record.admission == Admission::Pending;
+        count += page.iter().filter(|(_, record)| waits(record)).count();
+        match page.last() {
+            Some((last, _)) if page.len() == PAGE => after = Some(*last),
+            _ => return Ok(count),
+        }
     }
 }
 

@@ -125,7 +125,7 @@ pub struct Content {
     #[n(1)]
     pub reasons: Vec<String>,
     /// Id of the effective policy that it was reached under; none before the first.
-    #[cbor(n(2), with = "minicbor::bytes")]
+    #[cbor(n(3), with = "minicbor::bytes")]
     pub policy: Option<[u8; 32]>,
 }
 
