@@ -4,6 +4,7 @@
 #
 #   tests/setup.sh           everything
 #   tests/setup.sh demo      only what demo.sh needs
+#   tests/setup.sh qemu      only what tests/qemu/x86.sh needs
 #
 # demo.sh and run.sh source it and call `setup`, because PATH may have to change.
 
@@ -12,8 +13,11 @@ setup_root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # To build: tpm2-tss with its swtpm TCTI, C for aws-lc, certificates for the crate registry. To run:
 # swtpm; strace watches the agent.
 setup_demo_packages=(build-essential ca-certificates libtss2-dev pkg-config strace swtpm)
-# EK certificates (swtpm-tools), cross-checks (tpm2-tools, openssl), interop (libcoap, aiocoap in a venv).
-setup_test_packages=(libcoap3-bin openssl python3 python3-venv shellcheck swtpm-tools tpm2-tools)
+# EK certificates (swtpm-tools), cross-checks (tpm2-tools, openssl), file signatures (ima-evm-utils), interop
+# (libcoap, aiocoap in a venv).
+setup_test_packages=(ima-evm-utils libcoap3-bin openssl python3 python3-venv shellcheck swtpm-tools tpm2-tools)
+# A machine to boot: kernel by apt, image by cpio, UEFI firmware.
+setup_qemu_packages=(busybox-static cpio ovmf qemu-system-x86 xz-utils zstd)
 
 setup_die() {
   printf 'setup: %s\n' "$*" >&2
@@ -120,16 +124,23 @@ setup_lints() {
   fi
 }
 
-# setup [demo]: all of the above.
+# setup [demo | qemu]: all of the above.
 setup() {
-  if [ "${1:-}" = demo ]; then
-    setup_packages "${setup_demo_packages[@]}"
-    setup_rust
-  else
-    setup_packages "${setup_demo_packages[@]}" "${setup_test_packages[@]}"
-    setup_rust
-    setup_lints
-  fi
+  case ${1:-} in
+    demo)
+      setup_packages "${setup_demo_packages[@]}"
+      setup_rust
+      ;;
+    qemu)
+      setup_packages "${setup_demo_packages[@]}" "${setup_qemu_packages[@]}"
+      setup_rust
+      ;;
+    *)
+      setup_packages "${setup_demo_packages[@]}" "${setup_test_packages[@]}" "${setup_qemu_packages[@]}"
+      setup_rust
+      setup_lints
+      ;;
+  esac
 }
 
 if [ "${BASH_SOURCE[0]}" = "$0" ]; then

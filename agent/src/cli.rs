@@ -318,7 +318,7 @@ mod tests {
         let line = line(&["--verifier", "flag:1"], &environment).unwrap();
         assert_eq!(line.action, Action::Run);
         let config = line.draft.finish().unwrap();
-        assert_eq!(config.verifier, "flag:1");
+        assert_eq!(config.verifier.to_string(), "flag:1");
         assert_eq!(config.jitter, 2);
         assert_eq!(config.datagram, 100);
         assert_eq!(config.log_level, LevelFilter::Info);
@@ -363,7 +363,7 @@ mod tests {
         let config = given.draft.finish().unwrap();
         assert_eq!(format!("{again:?}"), format!("{config:?}"));
         assert!(again.once);
-        assert_eq!(again.verifier, "[::1]:7");
+        assert_eq!(again.verifier.to_string(), "[::1]:7");
     }
 
     #[test]

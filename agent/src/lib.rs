@@ -10,7 +10,7 @@
 //! | [`cli`], [`exit`] | the command line and the exit codes | standard output and error |
 //! | [`config`] | command line, environment and file | one file, read-only |
 //! | [`run`] | events to log lines and exit codes | standard error |
-//! | [`link`] | sockets, clock and signals around a session | UDP |
+//! | [`link`] | sockets, clock and signals around a session | UDP, TLS |
 //!
 //! Nothing here opens a file for writing: keys live in RAM, and the kernel's list is the queue.
 #![cfg_attr(test, allow(clippy::unwrap_used))]

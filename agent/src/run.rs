@@ -7,9 +7,9 @@ use log::{error, info, warn};
 use mote_schemas::message::Tier;
 use mote_schemas::reason::Reason;
 
-use crate::config::Config;
+use crate::config::{Config, Endpoint, Scheme};
 use crate::exit::Exit;
-use crate::link::{self, Ended};
+use crate::link::{self, Ended, Route};
 use crate::measurement_log::{FileLog, NATIVE_FORMAT};
 use crate::session::{Device, DeviceError, Event, Session, Token};
 use crate::tpm::{Tpm, TpmError};
@@ -20,6 +20,13 @@ pub fn run(
     tpm: &mut dyn Tpm,
     random: &mut dyn FnMut(&mut [u8]),
 ) -> io::Result<Exit> {
+    let route = match route(config) {
+        Ok(route) => route,
+        Err(problem) => {
+            error!("{problem}");
+            return Ok(Exit::Usage);
+        }
+    };
     let mut log = FileLog::new(&config.ima_log, NATIVE_FORMAT);
     let start = Clock::now();
     let mut device = Device {
@@ -29,16 +36,10 @@ pub fn run(
     };
     let mut session = Session::new(config.session(), link::now(start), &mut device);
     let once = config.once;
-    let ended = link::run(
-        &config.verifier,
-        &mut session,
-        &mut device,
-        start,
-        |event| {
-            report(&config.verifier, event);
-            if once { verdict(event) } else { None }
-        },
-    )?;
+    let ended = link::run(&route, &mut session, &mut device, start, |event| {
+        report(&config.verifier, event);
+        if once { verdict(event) } else { None }
+    })?;
     Ok(match ended {
         Ended::Done(exit) => exit,
         Ended::Signal => {
@@ -46,6 +47,20 @@ pub fn run(
             Exit::Trusted
         }
     })
+}
+
+/// The way to the verifier; reads the files that TLS needs.
+fn route(config: &Config) -> Result<Route, String> {
+    let server = config.verifier.authority.clone();
+    match config.verifier.scheme {
+        Scheme::Coap => Ok(Route::Udp(server)),
+        #[cfg(feature = "tls")]
+        Scheme::CoapsTcp => link::tls::TlsClient::new(&config.tls)
+            .map(|client| Route::Tls(server, client))
+            .map_err(|problem| format!("TLS: {problem}")),
+        #[cfg(not(feature = "tls"))]
+        Scheme::CoapsTcp => Err("this mote-agent was built without TLS".to_owned()),
+    }
 }
 
 /// The exit code of `--once`, when the event decides it.
@@ -74,7 +89,7 @@ fn exit_of(error: &DeviceError) -> Exit {
     }
 }
 
-fn report(verifier: &str, event: &Event) {
+fn report(verifier: &Endpoint, event: &Event) {
     match event {
         Event::SessionOpened { device } => info!("device {device}: session open with {verifier}"),
         Event::Appraised {

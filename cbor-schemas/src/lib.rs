@@ -12,6 +12,7 @@
 //! | [`oscore`] | end-to-end protection of CoAP | RFC 8613 |
 //! | [`tpm`] | the TPM structures that evidence is made of | TPM 2.0 Library, part 2 |
 //! | [`ima`] | the kernel's binary measurement list | Linux `security/integrity/ima` |
+//! | [`bootlog`] | the firmware's boot event log | TCG PC Client Platform Firmware Profile |
 //! | [`pcr`] | PCR banks, selections, replay, composite digest | TPM 2.0 Library, part 1 |
 //!
 //! The crate is `no_std`, allocates nothing and forbids unsafe code. Decoders borrow from their
@@ -21,6 +22,7 @@
 #![no_std]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod bootlog;
 pub mod cbor;
 pub mod coap;
 pub mod cose;

@@ -41,3 +41,11 @@ pub const MAX_ID_CONTEXT: usize = 32;
 
 /// Longest OSCORE Sender ID with a 13-byte nonce (RFC 8613, 3.3).
 pub const MAX_KID: usize = 7;
+
+/// Largest boot event log, in bytes. SeaBIOS writes 3 kB, OVMF 5 to 25 kB, servers with many option
+/// ROMs and a full dbx some 200 kB.
+pub const MAX_BOOT_LOG: usize = 512 * 1024;
+
+/// Most hash algorithms that a boot event log may announce. The TCG registry has eight that a PC
+/// Client TPM may use; firmware uses one to five.
+pub const MAX_BOOT_LOG_BANKS: usize = 8;

@@ -126,10 +126,34 @@ registry! {
     BootAggregateMissing "boot-aggregate-missing" Contraindicated,
     /// The quote does not cover the PCRs that boot_aggregate is made of.
     BootAggregateUnchecked "boot-aggregate-unchecked" Warning,
+    /// The boot event log cannot be parsed.
+    BootLogMalformed "boot-log-malformed" Warning,
+    /// The boot event log does not lead to the quoted PCR values.
+    BootLogDoesNotReplay "boot-log-does-not-replay" Contraindicated,
+    /// A manifest expects something of the boot event log, and there is none that a quote certifies.
+    BootLogMissing "boot-log-missing" Contraindicated,
+    /// A PCR above 10 was extended after the boot event log ended.
+    BootPcrUnexplained "boot-pcr-unexplained" Warning,
+    /// UEFI Secure Boot was off, or the log does not show that it was on.
+    SecureBootOff "secure-boot-off" Contraindicated,
+    /// PK, KEK, db or dbx are not those of a manifest.
+    SecureBootKeysUnexpected "secure-boot-keys-unexpected" Contraindicated,
+    /// Something was measured while booting that no manifest explains.
+    BootEventUnexpected "boot-event-unexpected" Contraindicated,
+    /// Nothing that was measured while booting is the expected kernel, initrd or boot application.
+    BootEventMissing "boot-event-missing" Contraindicated,
+    /// The kernel's command line is none that a manifest allows.
+    CmdlineUnexpected "cmdline-unexpected" Contraindicated,
+    /// A boot PCR has none of the values that a manifest allows.
+    PcrValueUnexpected "pcr-value-unexpected" Contraindicated,
     /// A file was measured that no manifest names.
     FileUnknown "file-unknown" Contraindicated,
     /// A file's content is not what the manifest says.
     FileModified "file-modified" Contraindicated,
+    /// A file that no manifest names has a signature that is not over what was measured.
+    FileSignatureInvalid "file-signature-invalid" Contraindicated,
+    /// A file that no manifest names is signed by a key that is not allowed.
+    FileSignerUnknown "file-signer-unknown" Contraindicated,
     /// The record's digest algorithm is one that the manifest has no values for.
     DigestAlgorithmUnknown "digest-algorithm-unknown" Contraindicated,
     /// A record of a template that the verifier cannot judge.

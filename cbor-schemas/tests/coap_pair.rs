@@ -2,7 +2,9 @@
 //! handled once, and the client sees its own answer or a timeout.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use std::collections::{BTreeMap, HashMap};
+mod link;
+
+use std::collections::HashMap;
 use std::time::Duration;
 
 use mote_schemas::coap::{
@@ -10,58 +12,9 @@ use mote_schemas::coap::{
 };
 use mote_schemas::time::Instant;
 
+use link::{Link, Random, To};
+
 const REQUESTS: u32 = 12;
-
-/// SplitMix64: the whole run follows from its seed.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn percent(&mut self, chance: u64) -> bool {
-        self.next() % 100 < chance
-    }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum To {
-    Client,
-    Server,
-}
-
-/// Datagrams in flight, by time of arrival.
-struct Link {
-    random: Random,
-    loss: u64,
-    flight: BTreeMap<(Instant, u64), (To, Vec<u8>)>,
-}
-
-impl Link {
-    fn send(&mut self, now: Instant, to: To, datagram: &[u8]) {
-        let copies = match (self.random.percent(self.loss), self.random.percent(20)) {
-            (true, _) => 0,
-            (false, true) => 2,
-            (false, false) => 1,
-        };
-        for _ in 0..copies {
-            // Mostly quick; now and then so late that later exchanges are long under way.
-            let delay = if self.random.percent(5) {
-                60_000
-            } else {
-                3_000
-            };
-            let at = now + Duration::from_millis(1 + self.random.next() % delay);
-            let key = (at, self.random.next());
-            self.flight.insert(key, (to, datagram.to_vec()));
-        }
-    }
-}
 
 /// Answers at once, or acknowledges and answers later. Resends a separate response blindly.
 struct Server {
@@ -111,11 +64,7 @@ impl Server {
 fn run(seed: u64) -> u32 {
     let mut random = Random(seed);
     let loss = random.next() % 70;
-    let mut link = Link {
-        random,
-        loss,
-        flight: BTreeMap::new(),
-    };
+    let mut link = Link::new(random, loss);
     let mut server = Server {
         seen: Dedup::new(&Parameters::default()),
         handled: HashMap::new(),
@@ -145,7 +94,7 @@ fn run(seed: u64) -> u32 {
             }
             Output::Idle => None,
         };
-        let arrival = link.flight.keys().next().map(|(at, _)| *at);
+        let arrival = link.next_arrival();
         let Some(next) = wait.into_iter().chain(arrival).min() else {
             break;
         };
@@ -153,7 +102,7 @@ fn run(seed: u64) -> u32 {
         if arrival != Some(next) {
             continue;
         }
-        let (_, (to, datagram)) = link.flight.pop_first().unwrap();
+        let (to, datagram) = link.receive().unwrap();
         if to == To::Server {
             server.receive(now, &datagram, &mut link);
         } else if let Received::Response(response) = client.receive(now, &datagram) {

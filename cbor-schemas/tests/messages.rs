@@ -9,10 +9,12 @@ use minicbor::{Decode, Encode};
 use mote_schemas::cbor::{self, Bytes, Fault, Text};
 use mote_schemas::cose::Sign1;
 use mote_schemas::message::{
-    Beat, Challenge, DeviceId, DeviceKeys, EntriesWriter, Entry, EntryError, ErrorReply, FullQuote,
-    Hello, Kid, Log, Nonce, Open, PcrBank, PcrBanks, Reasons, Reply, Tier, Wants,
+    Beat, Challenge, Changes, DeviceId, DeviceKeys, ElidedQuote, EntriesWriter, Entry, EntryError,
+    ErrorReply, FullQuote, Hello, Kid, Log, Nonce, Open, PcrBank, PcrBanks, Quote, Reasons, Reply,
+    Tier, Wants,
 };
 use mote_schemas::reason::Reason;
+use mote_schemas::tpm::LowClock;
 
 const CDDL: &str = concat!(
     include_str!("../cddl/mote.cddl"),
@@ -142,11 +144,12 @@ fn encoders_give_the_golden_bytes() {
     let mut buffer = [0; 4096];
     let idle = Beat {
         nonce_id: 3,
-        quote: quote(),
+        quote: Quote::Full(quote()),
         pcrs: None,
         from: None,
         entries: None,
         records: None,
+        changes: None,
     };
     golden("beat", "idle", &idle, &mut buffer);
     let mut buffer = [0; 4096];
@@ -159,6 +162,25 @@ fn encoders_give_the_golden_bytes() {
         ..idle
     };
     golden("beat", "busy", &busy, &mut buffer);
+    let (mut room, mut buffer) = ([0; 520], [0; 4096]);
+    let clock = LowClock::new(&[1, 2, 3]).unwrap();
+    let mut elided = Beat {
+        nonce_id: 3,
+        quote: Quote::Elided(ElidedQuote::new(&[0x51; 64], &clock, &mut room).unwrap()),
+        pcrs: None,
+        from: None,
+        entries: None,
+        records: None,
+        changes: None,
+    };
+    golden("beat", "elided", &elided, &mut buffer);
+    let mut buffer = [0; 4096];
+    elided.changes = Some(Changes {
+        restart_count: Some(2),
+        safe: Some(false),
+        pcr_digest: Bytes::new(&[0xd1; 32]),
+    });
+    golden("beat", "elided-changes", &elided, &mut buffer);
 }
 
 #[test]

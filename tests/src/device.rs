@@ -200,8 +200,13 @@ impl Device {
         Ok(command)
     }
 
-    /// Starts the agent as a daemon; it ends with the device or at the next reboot.
+    /// Starts the agent as a daemon; it ends with the device or at the next reboot. One that runs
+    /// already is stopped first, in an orderly way: killed, it would leave its key in the TPM, which
+    /// has no resource manager here.
     pub fn start_agent(&mut self) -> Result<()> {
+        if let Some(agent) = self.agent.take() {
+            agent.stop()?;
+        }
         let mut command = self.agent_command()?;
         let log = self.dir.join("agent.log");
         self.agent = Some(Process::start("mote-agent", &mut command, &log)?);

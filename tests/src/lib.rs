@@ -9,24 +9,33 @@
 //! | [`fleet`] | a verifier and the operator's tool |
 //! | [`recorded`] | the real device in `data/` |
 //! | [`process`] | children with logs, waiting, temporary directories, this workspace's programs |
+//! | [`soft_tpm`], [`soft_device`] | a TPM in memory that can also lie; a kernel that measures into it |
+//! | [`lab`], [`evil`] | the verifier's engine without sockets; an agent that can say anything |
 //! | [`ports`], [`hex`] | free ports; hex digits |
 //!
-//! Nothing here mocks anything between the TPM and the verdict. Errors carry the end of the log of
+//! Where swtpm stands, nothing is mocked between the TPM and the verdict. Errors carry the end of the log of
 //! whoever failed; unwrap them in tests.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod device;
 pub mod error;
+pub mod evil;
 pub mod fleet;
 pub mod hex;
+pub mod lab;
 pub mod ports;
 pub mod process;
 pub mod recorded;
+pub mod sim;
 pub mod simkernel;
+pub mod soft_device;
+pub mod soft_tpm;
 pub mod swtpm;
 
 pub use device::{Device, SimKernel};
 pub use error::{Error, Result};
+pub use evil::Evil;
 pub use fleet::Verifier;
+pub use lab::Lab;
 pub use process::{Process, TempDir, wait_for};
 pub use swtpm::{Manufacture, Swtpm};

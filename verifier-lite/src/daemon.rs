@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::fs;
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -19,8 +19,9 @@ use crate::admin::socket;
 use crate::admission::AdmissionRules;
 use crate::engine::{Engine, Settings};
 use crate::hex;
+use crate::ima_signature::Keyring;
 use crate::manifest::{self, SignedManifest};
-use crate::policy::{ManifestInfo, Policies, TrustedKey, Uses};
+use crate::policy::{ManifestInfo, Policies, TrustedKey, Uses, ima_keys_bytes};
 use crate::server;
 use crate::signing_key::{PublicKey, SigningKey};
 use crate::store::{Change, Durability, ObjectKind, RedbStore, Store, StoreError};
@@ -61,6 +62,27 @@ struct Arguments {
     )]
     listen: SocketAddr,
 
+    /// TCP address to listen on for CoAP over TLS, such as [::]:5684.
+    #[arg(
+        long,
+        env = "MOTE_LISTEN_TLS",
+        value_name = "ADDR:PORT",
+        requires_all = ["tls_cert", "tls_key"]
+    )]
+    listen_tls: Option<SocketAddr>,
+
+    /// Our certificate chain for TLS.
+    #[arg(long, env = "MOTE_TLS_CERT", value_name = "PEM")]
+    tls_cert: Option<PathBuf>,
+
+    /// The certificate's private key.
+    #[arg(long, env = "MOTE_TLS_KEY", value_name = "PEM")]
+    tls_key: Option<PathBuf>,
+
+    /// Demand of every TLS peer a certificate that chains to a root in this file.
+    #[arg(long, env = "MOTE_TLS_CLIENT_CA", value_name = "PEM")]
+    tls_client_ca: Option<PathBuf>,
+
     /// Signed reference values of an image version, to be stored as by `motectl manifest add`; they
     /// stay until `motectl manifest remove`. May be given several times.
     #[arg(
@@ -80,6 +102,16 @@ struct Arguments {
         value_delimiter = ','
     )]
     manifest_key: Vec<PathBuf>,
+
+    /// Certificates or public keys (PEM or DER) whose IMA signature accounts for a file that no manifest
+    /// lists. May be given several times.
+    #[arg(long, value_name = "FILE", env = "MOTE_IMA_KEY", value_delimiter = ',')]
+    ima_key: Vec<PathBuf>,
+
+    /// Kernel keyring whose measured additions are trusted as --ima-key, such as .ima. May be given
+    /// several times.
+    #[arg(long, value_name = "KEYRING", value_delimiter = ',')]
+    ima_keyring: Vec<String>,
 
     /// Admit devices whose EK is listed here (SHA-256 of the TPMT_PUBLIC, one a line).
     #[arg(long, value_name = "FILE")]
@@ -125,12 +157,21 @@ pub fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<(), Failure> {
     // First what can be wrong with the command line, then what takes effect.
+    let ima_keys = ima_keys(arguments)?;
     let rules = rules(arguments)?;
+    let tls = match (&arguments.tls_cert, &arguments.tls_key) {
+        (Some(certificate), Some(key)) => {
+            let client_ca = arguments.tls_client_ca.as_deref();
+            Some(server::tls::config(certificate, key, client_ca)?)
+        }
+        _ => None,
+    };
     if arguments.interval == 0 || arguments.nonce_lifetime < arguments.interval {
         return Err("--interval must be at least 1, and --nonce-lifetime no shorter".into());
     }
     let mut store = open_store(&arguments.state)?;
     add_objects(&mut store, &arguments.manifest, &arguments.manifest_key)?;
+    keep_ima_keys(&mut store, ima_keys.as_ref(), &arguments.ima_keyring)?;
     let key = key(&arguments.state)?;
     let settings = Settings {
         interval: arguments.interval,
@@ -140,6 +181,15 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     let engine = Engine::new(Box::new(store), key, rules, settings)?;
     let socket = UdpSocket::bind(arguments.listen)
         .map_err(|error| format!("cannot listen on {}: {error}", arguments.listen))?;
+    let secure = match arguments.listen_tls.zip(tls) {
+        Some((address, config)) => {
+            let listener = TcpListener::bind(address)
+                .map_err(|error| format!("cannot listen on {address} for TLS: {error}"))?;
+            info!("listening on {} for TLS", listener.local_addr()?);
+            Some((listener, config))
+        }
+        None => None,
+    };
     let operators = socket::listen(&arguments.state)?;
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGTERM, SIGINT] {
@@ -151,7 +201,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         arguments.state.display(),
         arguments.state.join(PUBLIC_KEY).display()
     );
-    server::serve(engine, &socket, &operators, &stop)?;
+    server::serve(engine, &socket, secure.as_ref(), &operators, &stop)?;
     socket::unlink(&arguments.state)?;
     info!("stopped");
     Ok(())
@@ -213,6 +263,41 @@ fn add_objects(
         info!("policy of {target}: {}", names.join(", "));
     }
     Ok(())
+}
+
+fn ima_keys(arguments: &Arguments) -> Result<Option<Keyring>, Failure> {
+    if arguments.ima_key.is_empty() && arguments.ima_keyring.is_empty() {
+        return Ok(None);
+    }
+    let mut keyring = Keyring::default();
+    for file in &arguments.ima_key {
+        keyring.add_file(file)?;
+    }
+    for kernel_keyring in &arguments.ima_keyring {
+        keyring.learn_from(kernel_keyring);
+    }
+    for key in keyring.all() {
+        info!("files may be signed by {} ({})", key.name(), key.ids()[0]);
+    }
+    Ok(Some(keyring))
+}
+
+/// Stores the keys of the command line in place of those of the last start, for whoever appraises.
+fn keep_ima_keys(
+    store: &mut RedbStore,
+    keys: Option<&Keyring>,
+    learn_from: &[String],
+) -> Result<(), Failure> {
+    let name = "all".to_owned();
+    let bytes = keys.map(|keys| ima_keys_bytes(keys, learn_from));
+    if store.object(ObjectKind::ImaKeys, &name)? == bytes {
+        return Ok(());
+    }
+    let change = match bytes {
+        Some(bytes) => Change::PutObject(ObjectKind::ImaKeys, name, bytes),
+        None => Change::RemoveObject(ObjectKind::ImaKeys, name),
+    };
+    Ok(store.commit(&[change], Durability::Immediate)?)
 }
 
 fn rules(arguments: &Arguments) -> Result<AdmissionRules, Failure> {

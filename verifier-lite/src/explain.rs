@@ -230,6 +230,78 @@ pub fn explain(reason: Reason) -> Text {
             action: "Reboot the device. If it stays so, find out what extends PCR 0 to 9 after the \
                 kernel's start.",
         },
+        Reason::BootLogMalformed => Text {
+            meaning: "The boot event log that the device sent cannot be parsed.",
+            cause: "Firmware with a log format that this version does not know, or a forged log.",
+            action: "Look at it with `motectl bootlog show`, which says where it goes wrong. Until then, \
+                use static PCR values in the manifest (`--pcr`).",
+        },
+        Reason::BootLogDoesNotReplay => Text {
+            meaning: "The boot event log does not lead to the PCR values that the TPM signed: events are \
+                missing, changed or made up.",
+            cause: "The log was tampered with, or it is of another boot. Without an attacker: firmware \
+                that measures without logging.",
+            action: "Reboot the device. If it stays so, compare with `motectl bootlog show FILE --pcrs \
+                FILE`, which names the PCRs, and update the firmware or use static PCR values instead.",
+        },
+        Reason::BootLogMissing => Text {
+            meaning: "A manifest says what the boot event log must show, and the device has none that a \
+                quote certifies.",
+            cause: "The board's firmware writes no log, or the kernel does not pass it on \
+                (`/sys/kernel/security/tpm0`).",
+            action: "Use static PCR values in the manifest (`--pcr`) for boards without a log; otherwise \
+                see why the device does not send it.",
+        },
+        Reason::BootPcrUnexplained => Text {
+            meaning: "A PCR above 10 holds more than the boot event log explains, so what the log says about \
+                that PCR is not believed.",
+            cause: "Usually the running system: systemd extends PCR 11, 12 and 15 after the kernel has \
+                started.",
+            action: "Nothing, unless a manifest expects something of that PCR: then turn those services off \
+                (systemd-pcrphase, systemd-pcrmachine), or expect it of another PCR.",
+        },
+        Reason::SecureBootOff => Text {
+            meaning: "UEFI Secure Boot was not on when the device booted.",
+            cause: "It was turned off in the firmware's setup, or its keys were cleared.",
+            action: "Turn it on in the firmware's setup and protect that with a password. Find out who \
+                turned it off.",
+        },
+        Reason::SecureBootKeysUnexpected => Text {
+            meaning: "The keys of UEFI Secure Boot are not those that the manifest names.",
+            cause: "A firmware or dbx update (fwupd), another model of board, or someone enrolled a key of \
+                their own.",
+            action: "If it was an update, add the new value to the manifest: `motectl bootlog show` prints \
+                it. Otherwise restore the keys in the firmware's setup.",
+        },
+        Reason::BootEventUnexpected => Text {
+            meaning: "The firmware or a boot loader measured something that no manifest explains.",
+            cause: "An updated boot loader or kernel whose manifest is not loaded, a boot from another \
+                medium, or a boot kit.",
+            action: "See the event in `motectl explain DEVICE`. If it was an update, load its manifest. \
+                Otherwise take the device off the network and examine it.",
+        },
+        Reason::BootEventMissing => Text {
+            meaning: "The boot event log shows none of the kernels, initrds or boot applications that the \
+                manifest names.",
+            cause: "Another image version was booted than the manifest is about, or the boot loader does \
+                not measure it.",
+            action: "Compare `motectl bootlog show` with the manifest; load the manifest of what was \
+                booted.",
+        },
+        Reason::CmdlineUnexpected => Text {
+            meaning: "The kernel was started with a command line that the manifest does not allow, or none \
+                was measured.",
+            cause: "Edited boot options, a recovery entry of the boot menu, or a boot loader that measures \
+                only a hash of it.",
+            action: "Compare the measured command line with the manifest's. A loader that measures a hash \
+                needs the exact line, without `*`.",
+        },
+        Reason::PcrValueUnexpected => Text {
+            meaning: "A boot PCR has a value that the manifest does not list.",
+            cause: "A firmware, boot loader or setup change; a manifest of another board; or tampering.",
+            action: "If the change was yours, add the new value (`motectl manifest build --pcr`). Otherwise \
+                compare firmware and setup with a healthy device of the same kind.",
+        },
         Reason::FileUnknown => Text {
             meaning: "A file was run or read that is not part of the image.",
             cause: "Something was installed or copied onto the device after the image was built, or a \
@@ -245,6 +317,20 @@ pub fn explain(reason: Reason) -> Text {
                 disk, or tampering.",
             action: "If it was an update, load its manifest. Otherwise compare the file with the \
                 image's, and reinstall it.",
+        },
+        Reason::FileSignatureInvalid => Text {
+            meaning: "A file that no manifest lists carries a signature that is not over its contents.",
+            cause: "The file was changed after it was signed, or the signature was copied from another \
+                file.",
+            action: "Treat the file as tampered with: keep a copy, and install it anew from its signed \
+                package.",
+        },
+        Reason::FileSignerUnknown => Text {
+            meaning: "A file that no manifest lists is signed, but by a key that is not an allowed one.",
+            cause: "Software of somebody else was installed, or the key that signs your files was \
+                changed and not told to the verifier.",
+            action: "If the key is yours, give it to the verifier (`--ima-key FILE`). If it is not, treat \
+                the file as unknown.",
         },
         Reason::DigestAlgorithmUnknown => Text {
             meaning: "A file was measured with a hash algorithm for which the manifest has no values.",

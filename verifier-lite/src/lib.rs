@@ -9,6 +9,7 @@
 //! | [`signature::VerifyingKey`] | a restricted key bound to its TPM, once activated | the device's word |
 //! | [`quote::VerifiedQuote`] | that key signed these PCRs and this clock for our challenge | bytes, [`signature::VerifyingKey`] |
 //! | [`prefix::Certified`] | these records and PCR values were in the TPM | records, [`quote::VerifiedQuote`] |
+//! | [`boot::CertifiedBootLog`] | these events were extended into quoted PCRs | boot event log, [`prefix::Certified`] |
 //! | [`policy::VerifiedPolicy`] | a key that the operator trusts signed this policy | bytes, keys |
 //! | [`appraise::Appraisal`] | what of that is as it should be | [`prefix::Certified`], [`policy::EffectivePolicy`] |
 //!
@@ -18,15 +19,18 @@
 pub mod admin;
 pub mod admission;
 pub mod appraise;
+pub mod boot;
 mod boot_aggregate;
 pub mod cli;
 pub mod credential;
 pub mod daemon;
 mod der;
 pub mod ear;
+pub mod elided;
 pub mod engine;
 pub mod explain;
 pub mod hex;
+pub mod ima_signature;
 mod kdf;
 pub mod log_entry;
 pub mod manifest;

@@ -104,6 +104,7 @@ pub struct VerifyingKey {
     scheme: KeyScheme,
     hash: HashAlg,
     name: Name,
+    signature_len: usize,
 }
 
 impl VerifyingKey {
@@ -134,6 +135,10 @@ impl VerifyingKey {
         let (KeyScheme::Ecdsa(hash) | KeyScheme::RsaSsa(hash) | KeyScheme::RsaPss(hash)) = scheme
         else {
             return Err(VerifyingKeyError::NoSigningScheme(scheme));
+        };
+        let signature_len = match public.key() {
+            Key::Ecc(point) => 2 * point.curve.field_len(),
+            Key::Rsa { modulus, .. } => modulus.len(),
         };
         let keys = match public.key() {
             Key::Ecc(point) => {
@@ -166,12 +171,34 @@ impl VerifyingKey {
             scheme,
             hash,
             name: public.name(),
+            signature_len,
         })
     }
 
     /// The hash that it signs with; also that of a quote's `pcrDigest`.
     pub fn hash(&self) -> HashAlg {
         self.hash
+    }
+
+    /// Length of a signature of its without the TPM's structure around it, in bytes: `r || s`, or
+    /// the modulus.
+    pub fn signature_len(&self) -> usize {
+        self.signature_len
+    }
+
+    /// A signature that came without the TPM's structure around it; `None` when it is not
+    /// [`Self::signature_len`] bytes long.
+    pub fn signature<'s>(&self, raw: &'s [u8]) -> Option<Signature<'s>> {
+        if raw.len() != self.signature_len {
+            return None;
+        }
+        match self.scheme {
+            KeyScheme::Ecdsa(hash) => Signature::from_ecdsa_fixed(hash, raw).ok(),
+            KeyScheme::RsaSsa(hash) => Some(Signature::RsaSsa { hash, sig: raw }),
+            KeyScheme::RsaPss(hash) => Some(Signature::RsaPss { hash, sig: raw }),
+            // `new` admits no other.
+            _ => None,
+        }
     }
 
     /// Its Name.

@@ -304,6 +304,7 @@ fn store(dir: &TempDir) -> RedbStore {
         pcrs: vec![],
         log_pcrs: 0,
         outstanding: None,
+        quoted: None,
         content: Content::default(),
     };
     let gate = DeviceRecord {

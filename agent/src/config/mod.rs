@@ -4,10 +4,12 @@
 //! and, in capitals with `MOTE_` in front, the environment variable. Whoever can write any of these
 //! decides which verifier this device believes.
 
+mod endpoint;
 mod file;
 mod key;
 mod pcrs;
 mod setting;
+mod tls;
 
 use core::fmt;
 use core::time::Duration;
@@ -16,24 +18,31 @@ use std::path::PathBuf;
 use heapless::Vec as Bounded;
 use log::LevelFilter;
 use mote_schemas::coap::Parameters;
-use mote_schemas::limits::MAX_PCR_BANKS;
+use mote_schemas::limits::{MAX_MESSAGE, MAX_PCR_BANKS};
 
 use crate::session::{Pacing, Settings};
 use crate::tpm::{PcrSelection, TpmOptions};
 use crate::verifier_key::VerifierKey;
 
+pub use endpoint::{Endpoint, Scheme};
 pub(crate) use file::nearest;
 pub use pcrs::{PcrListError, parse_pcrs};
 pub use setting::{SETTINGS, Setting};
+pub use tls::TlsSettings;
 
 /// Where the file is unless `--config` or `MOTE_CONFIG` say otherwise. It may be absent there.
 pub const DEFAULT_FILE: &str = "/etc/mote/agent.toml";
 
+/// How long a verifier on a reliable link may take to answer.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// A configuration without a fault.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The verifier, as `host:port`.
-    pub verifier: String,
+    /// The verifier.
+    pub verifier: Endpoint,
+    /// How to know it, where it is spoken to by TLS.
+    pub tls: TlsSettings,
     /// Its pinned public key.
     pub verifier_key: VerifierKey,
     /// The TPM and the kinds of its keys.
@@ -60,7 +69,11 @@ impl Config {
         Settings {
             verifier_key: self.verifier_key.clone(),
             selection: self.pcrs.clone(),
-            datagram: self.datagram,
+            datagram: match self.verifier.scheme {
+                Scheme::Coap => self.datagram,
+                // The transport cuts it up as it sees fit.
+                Scheme::CoapsTcp => MAX_MESSAGE,
+            },
             pacing: Pacing {
                 start_jitter: if self.once {
                     Duration::ZERO
@@ -70,7 +83,10 @@ impl Config {
                 jitter_percent: self.jitter,
                 ..Pacing::default()
             },
-            transmission: Parameters::default(),
+            transmission: match self.verifier.scheme {
+                Scheme::Coap => Parameters::default(),
+                Scheme::CoapsTcp => Parameters::reliable(RESPONSE_TIMEOUT),
+            },
         }
     }
 }
@@ -206,6 +222,10 @@ impl Draft {
                 let place = place();
                 problems.push(Problem { place, what });
             }
+        }
+        if let Some(what) = draft.without_trust() {
+            let place = "tls_pin".to_owned();
+            problems.push(Problem { place, what });
         }
         match draft.finish() {
             Some(config) if problems.is_empty() => Ok(config),

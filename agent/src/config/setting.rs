@@ -8,13 +8,12 @@ use log::LevelFilter;
 use mote_schemas::limits::{DEFAULT_DATAGRAM, MAX_MESSAGE, MAX_PCR_BANKS};
 
 use super::Config;
+use super::endpoint::{Endpoint, Scheme};
+use super::tls::TlsSettings;
 use super::{key, pcrs};
 use crate::measurement_log::DEFAULT_PATH;
 use crate::tpm::{KeyKind, PcrSelection, TpmOptions};
 use crate::verifier_key::VerifierKey;
-
-/// Port of CoAP over UDP (RFC 7252, 12.6).
-const COAP_PORT: u16 = 5683;
 
 /// Smallest datagram worth filling: less, and OSCORE and CoAP leave no room for an entry.
 const MIN_DATAGRAM: usize = 64;
@@ -49,7 +48,8 @@ pub struct Setting {
 /// A configuration in the making.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Partial {
-    verifier: Option<String>,
+    verifier: Option<Endpoint>,
+    tls: TlsSettings,
     verifier_key: Option<VerifierKey>,
     tpm: TpmOptions,
     ima_log: Option<PathBuf>,
@@ -62,10 +62,24 @@ pub(super) struct Partial {
 }
 
 impl Partial {
+    /// What is wrong if TLS is asked for without saying whom to believe, or half of who we are.
+    pub(super) fn without_trust(&self) -> Option<String> {
+        let verifier = self.verifier.as_ref()?;
+        let TlsSettings { pin, ca, .. } = &self.tls;
+        if verifier.scheme == Scheme::CoapsTcp && pin.is_none() && ca.is_none() {
+            return Some(format!(
+                "{verifier} needs tls_pin or tls_ca, to know the server by"
+            ));
+        }
+        (self.tls.certificate.is_some() != self.tls.key.is_some())
+            .then(|| "tls_cert and tls_key need each other".to_owned())
+    }
+
     /// `None` while anything is missing, of which there is a [`super::Problem`] then.
     pub(super) fn finish(self) -> Option<Config> {
         Some(Config {
             verifier: self.verifier?,
+            tls: self.tls,
             verifier_key: self.verifier_key?,
             tpm: self.tpm,
             ima_log: self.ima_log?,
@@ -101,15 +115,15 @@ impl Setting {
 }
 
 /// All settings, in the order in which a person would think of them.
-pub const SETTINGS: [Setting; 12] = [
+pub const SETTINGS: [Setting; 16] = [
     Setting {
         name: "verifier",
         kind: Kind::Text,
         default: "",
-        value: "HOST[:PORT]",
-        help: "the verifier, by CoAP over UDP; port 5683 unless given",
+        value: "[SCHEME://]HOST[:PORT]",
+        help: "the verifier, by coap:// (UDP, port 5683) unless coaps+tcp:// (TLS, port 5684)",
         apply: |draft, text| {
-            draft.verifier = Some(host_and_port(text)?);
+            draft.verifier = Some(text.parse()?);
             Ok(())
         },
     },
@@ -121,6 +135,50 @@ pub const SETTINGS: [Setting; 12] = [
         help: "the verifier's public key (P-256): a file, or the key itself, as PEM, hex or base64",
         apply: |draft, text| {
             draft.verifier_key = Some(key::parse(text)?);
+            Ok(())
+        },
+    },
+    Setting {
+        name: "tls_pin",
+        kind: Kind::Text,
+        default: "",
+        value: "SHA256",
+        help: "with coaps+tcp://: the server's certificate or public key (DER), by its SHA-256 in hex",
+        apply: |draft, text| {
+            draft.tls.pin = super::tls::pin(text)?;
+            Ok(())
+        },
+    },
+    Setting {
+        name: "tls_ca",
+        kind: Kind::Text,
+        default: "",
+        value: "FILE",
+        help: "instead of tls_pin: authorities (PEM) that the server's certificate may chain to",
+        apply: |draft, text| {
+            draft.tls.ca = super::tls::file(text);
+            Ok(())
+        },
+    },
+    Setting {
+        name: "tls_cert",
+        kind: Kind::Text,
+        default: "",
+        value: "FILE",
+        help: "our certificate chain (PEM), where the server asks for one",
+        apply: |draft, text| {
+            draft.tls.certificate = super::tls::file(text);
+            Ok(())
+        },
+    },
+    Setting {
+        name: "tls_key",
+        kind: Kind::Text,
+        default: "",
+        value: "FILE",
+        help: "its private key (PEM)",
+        apply: |draft, text| {
+            draft.tls.key = super::tls::file(text);
             Ok(())
         },
     },
@@ -268,97 +326,9 @@ fn key_kind(text: &str) -> Result<KeyKind, String> {
     }
 }
 
-/// `host:port` with the default port filled in.
-fn host_and_port(text: &str) -> Result<String, String> {
-    const WANTED: &str = "HOST:PORT, such as verifier.example.com:5683 or [2001:db8::1]:5683";
-    if text.is_empty() {
-        return Err(format!("not set; name the verifier as {WANTED}"));
-    }
-    let wrong = || format!("{WANTED}, not {text:?}");
-    let rest = match text.split_once("://") {
-        Some(("coap", rest)) => rest.strip_suffix('/').unwrap_or(rest),
-        Some((scheme, _)) => {
-            return Err(format!(
-                "{scheme}:// is not spoken here; use coap://HOST:PORT"
-            ));
-        }
-        None => text,
-    };
-    let (host, port) = match rest.rsplit_once(':') {
-        // A bare IPv6 address has colons of its own.
-        Some((host, port)) if host.ends_with(']') || !host.contains(':') => (host, port),
-        _ if rest.ends_with(']') || !rest.contains(':') => {
-            return Ok(format!(
-                "{}:{COAP_PORT}",
-                checked_host(rest).ok_or_else(wrong)?
-            ));
-        }
-        _ => {
-            return Ok(format!(
-                "[{}]:{COAP_PORT}",
-                rest.parse::<core::net::Ipv6Addr>().map_err(|_| wrong())?
-            ));
-        }
-    };
-    let host = checked_host(host).ok_or_else(wrong)?;
-    match port.parse::<u16>() {
-        Ok(port) if port != 0 => Ok(format!("{host}:{port}")),
-        _ => Err(wrong()),
-    }
-}
-
-fn checked_host(host: &str) -> Option<&str> {
-    let named = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
-    let valid = match host.strip_prefix('[').map(|host| host.strip_suffix(']')) {
-        Some(address) => {
-            // A link-local address names its interface: fe80::1%eth0.
-            let address = address?;
-            let (address, zone) = address.split_once('%').unwrap_or((address, "0"));
-            address.parse::<core::net::Ipv6Addr>().is_ok() && !zone.is_empty()
-        }
-        None => !host.is_empty() && host.chars().all(named),
-    };
-    valid.then_some(host)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_verifier_is_a_host_and_perhaps_a_port() {
-        for (text, address) in [
-            ("verifier", "verifier:5683"),
-            ("verifier.example.com:77", "verifier.example.com:77"),
-            ("coap://verifier:5683", "verifier:5683"),
-            ("coap://verifier/", "verifier:5683"),
-            ("192.0.2.1", "192.0.2.1:5683"),
-            ("[2001:db8::1]", "[2001:db8::1]:5683"),
-            ("[2001:db8::1]:77", "[2001:db8::1]:77"),
-            ("2001:db8::1", "[2001:db8::1]:5683"),
-            ("[fe80::1%eth0]:77", "[fe80::1%eth0]:77"),
-        ] {
-            assert_eq!(host_and_port(text).as_deref(), Ok(address), "{text}");
-        }
-        for text in [
-            "",
-            ":5683",
-            "verifier:",
-            "verifier:0",
-            "verifier:65536",
-            "verifier:x",
-            "a b",
-            "[::1",
-            "::1]",
-            "[verifier]:1",
-            "coaps://verifier",
-            "https://verifier",
-            "user@host",
-            "a:b:c",
-        ] {
-            assert!(host_and_port(text).is_err(), "{text}");
-        }
-    }
 
     #[test]
     fn defaults_are_what_the_other_crates_call_so() {

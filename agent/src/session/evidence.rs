@@ -8,13 +8,14 @@ use mote_schemas::coap::{Code, Message};
 use mote_schemas::ima::{Endian, ListFormat, ListParser, Step as Parsed};
 use mote_schemas::limits::{MAX_MESSAGE, MAX_PCR_BANKS, PCR_COUNT};
 use mote_schemas::message::{
-    Beat, Entries, EntriesWriter, Entry, FullQuote, Log, Nonce, Open, PcrBank, PcrBanks, Reasons,
-    Reply, Wants, path,
+    self as message, Beat, Changes, Entries, EntriesWriter, Entry, FullQuote, Log, Nonce, Open,
+    PcrBank, PcrBanks, Reasons, Reply, Wants, path,
 };
 use mote_schemas::reason::Reason;
 use mote_schemas::time::Instant;
 
 use super::channel::Opened;
+use super::quotes::Quotes;
 use super::{Device, Event, OVERHEAD, Session, Step, StepError, Token};
 use crate::measurement_log::{LogError, MeasurementLog};
 use crate::tpm::{PcrSelection, Quote, Tpm};
@@ -45,8 +46,14 @@ pub(super) struct Progress {
     sent: u64,
     /// The list went on after that.
     behind: bool,
-    /// The verifier asked for PCR values.
+    /// The verifier asked for PCR values with the next beat.
     pcr_values: bool,
+    /// The verifier asked for a whole quote in the next beat.
+    full_quote: bool,
+    /// The last beat's quote did not count: another one at once.
+    beat_again: bool,
+    /// The quotes that both sides know.
+    quotes: Quotes,
     interval: Duration,
 }
 
@@ -58,6 +65,9 @@ impl Default for Progress {
             sent: 0,
             behind: false,
             pcr_values: false,
+            full_quote: false,
+            beat_again: false,
+            quotes: Quotes::default(),
             interval: DEFAULT_INTERVAL,
         }
     }
@@ -79,7 +89,8 @@ impl Session {
         now: Instant,
         device: &mut Device<'_>,
     ) -> Result<(), StepError> {
-        let (_, quote) = self.quote(device)?;
+        let before = device.log.count()?;
+        let (_, _, quote) = self.quote(device)?;
         let mut values = [0; MAX_PCR_VALUES];
         let pcrs = read_pcrs(device.tpm, &self.settings.selection, &mut values)?;
         let records = device.log.count()?;
@@ -93,6 +104,8 @@ impl Session {
                 env!("CARGO_PKG_VERSION")
             ))),
         };
+        let still = records == before;
+        self.progress.quotes.sending(&quote, still, false);
         self.progress.sent = 0;
         self.progress.behind = records > 0;
         let mut payload = [0; MAX_MESSAGE];
@@ -134,48 +147,79 @@ impl Session {
         now: Instant,
         device: &mut Device<'_>,
     ) -> Result<(), StepError> {
-        let (nonce_id, quote) = self.quote(device)?;
-        let mut room = [0; MAX_MESSAGE];
-        let mut values = [0; MAX_PCR_VALUES];
-        let pcrs = if self.progress.pcr_values {
-            read_pcrs(device.tpm, &self.settings.selection, &mut values)?
-        } else {
+        let before = device.log.count()?;
+        let (nonce_id, extra_data, quote) = self.quote(device)?;
+        let (mut elided_room, mut room) = ([0; MAX_MESSAGE], [0; MAX_MESSAGE]);
+        let (mut values, mut fresh_values) = ([0; MAX_PCR_VALUES], [0; MAX_PCR_VALUES]);
+        let ak = self.identity.as_ref().map_or(&[][..], |id| &id.ak);
+        let quotes = &self.progress.quotes;
+        let elided = if self.progress.full_quote {
             None
+        } else {
+            quotes.elide(&quote, ak, &extra_data, &mut elided_room)
         };
         let mut beat = Beat {
             nonce_id,
-            quote: full_quote(&quote)?,
-            pcrs,
+            quote: match elided {
+                Some((elided, _)) => message::Quote::Elided(elided),
+                None => message::Quote::Full(full_quote(&quote)?),
+            },
+            pcrs: if self.progress.pcr_values {
+                read_pcrs(device.tpm, &self.settings.selection, &mut values)?
+            } else {
+                None
+            },
             from: None,
             entries: None,
             records: None,
+            changes: elided.map(|(_, changes)| changes),
         };
         let mut payload = [0; MAX_MESSAGE];
         let bare = cbor::encode(&beat, &mut payload)?;
         let budget = self.settings.datagram.saturating_sub(OVERHEAD + bare);
         let (entries, more) = self.read_entries(device.log, &mut room[..budget])?;
+        let records = device.log.count()?;
+        let still = records == before;
         if !entries.is_empty() {
             beat.from = Some(self.progress.wanted);
             beat.entries = Some(entries);
         }
         if more {
-            beat.records = Some(device.log.count()?);
+            beat.records = Some(records);
         }
-        self.progress.sent = self.progress.wanted + entries.len();
-        self.progress.behind = more;
+        if let Some(mut changes) = beat.changes {
+            if still && !more {
+                // The quote is over all of the list, which the verifier then has.
+                changes.pcr_digest = None;
+            }
+            beat.changes = (changes != Changes::default()).then_some(changes);
+            if still && !more && entries.is_empty() && quotes.other_pcrs_changed(&quote) {
+                beat.quote = message::Quote::Full(full_quote(&quote)?);
+                beat.changes = None;
+                let selection = &self.settings.selection;
+                beat.pcrs = read_pcrs(device.tpm, selection, &mut fresh_values)?;
+            }
+        }
+        let is_elided = matches!(beat.quote, message::Quote::Elided(_));
         let len = cbor::encode(&beat, &mut payload)?;
+        let progress = &mut self.progress;
+        progress.sent = progress.wanted + entries.len();
+        progress.behind = more;
+        progress.pcr_values = false;
+        progress.beat_again = false;
+        progress.quotes.sending(&quote, still, is_elided);
         self.send_protected(now, path::BEAT, &payload[..len], device)
     }
 
-    /// Quotes over the current nonce; its id comes along.
-    fn quote(&self, device: &mut Device<'_>) -> Result<(u8, Quote), StepError> {
+    /// Quotes over the current nonce; its id and the extraData come along.
+    fn quote(&self, device: &mut Device<'_>) -> Result<(u8, [u8; 32], Quote), StepError> {
         let channel = self.channel.as_ref().ok_or(StepError::Stale)?;
         let (id, nonce) = self.progress.nonce.as_ref().ok_or(StepError::Stale)?;
         let qualifying_data = channel.transcript().qualifying_data(nonce);
         let quote = device
             .tpm
             .quote(&self.settings.selection, &qualifying_data)?;
-        Ok((*id, quote))
+        Ok((*id, qualifying_data, quote))
     }
 
     /// Entries from the wanted record on, as many as fit `room`, and whether the list goes on.
@@ -280,12 +324,27 @@ impl Session {
         if let Some(seconds) = reply.interval {
             progress.interval = Duration::from_secs(u64::from(seconds));
         }
-        // Until an operator admits us, nothing is stored of us: there is no log to catch up with.
-        if says(Reason::AdmissionPending) {
-            progress.behind = false;
-        }
         let wants = reply.wants.unwrap_or_default();
-        progress.pcr_values = wants.contains(Wants::PCR_VALUES);
+        progress.pcr_values |= wants.contains(Wants::PCR_VALUES);
+        let quoted = matches!(self.step, Step::Open | Step::Beat);
+        if says(Reason::AdmissionPending) {
+            // Until an operator admits us, nothing is stored of us: there is no log to catch up
+            // with, and no quote to refer to.
+            progress.behind = false;
+            progress.quotes = Quotes::default();
+        } else if quoted && says(Reason::NonceExpired) {
+            progress.quotes.refuse();
+            progress.beat_again = true;
+        } else if quoted {
+            progress.full_quote = wants.contains(Wants::FULL_QUOTE);
+            if progress.full_quote {
+                progress.beat_again |= progress.quotes.refuse();
+            } else {
+                progress.quotes.accept();
+            }
+        } else {
+            progress.full_quote |= wants.contains(Wants::FULL_QUOTE);
+        }
         if advanced || self.step == Step::Open {
             self.immediate = 0;
         }
@@ -293,7 +352,7 @@ impl Session {
             self.go_on(now, Step::Hello { keys: true }, device);
         } else if self.progress.behind {
             self.go_on(now, Step::Log, device);
-        } else if says(Reason::NonceExpired) || self.progress.pcr_values {
+        } else if self.progress.beat_again || self.progress.pcr_values {
             self.go_on(now, Step::Beat, device);
         } else {
             self.backoff.reset();

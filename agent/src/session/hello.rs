@@ -1,18 +1,14 @@
 //! hello: from nothing to session keys.
 
 use mote_schemas::cbor::{self, Bytes};
-use mote_schemas::coap::{Code, Message, Type, WriteError, Writer, option};
+use mote_schemas::coap::{Code, Message};
 use mote_schemas::limits::{MAX_EK_CERTIFICATE, MAX_MESSAGE};
-use mote_schemas::message::{DeviceId, DeviceKeys, Hello, VERSION, path};
+use mote_schemas::message::{DeviceId, DeviceKeys, Hello, VERSION};
 use mote_schemas::time::Instant;
-use mote_schemas::transcript::HelloDigest;
 
 use super::channel::Channel;
+use super::transfer::{Piece, Transfer};
 use super::{Device, Event, Session, Step, StepError, evidence, token};
-
-/// What we must remember of the hello we sent.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Sent(HelloDigest);
 
 impl Session {
     pub(super) fn request_hello(
@@ -21,6 +17,30 @@ impl Session {
         with_keys: bool,
         device: &mut Device<'_>,
     ) -> Result<(), StepError> {
+        // What has arrived of it need not be sent again, whatever has happened in between.
+        if !self.hello.as_ref().is_some_and(Transfer::is_begun) {
+            self.hello = Some(self.new_hello(with_keys, device)?);
+        }
+        let Some(hello) = &self.hello else {
+            return Err(StepError::Stale);
+        };
+        let mut message = [0; MAX_MESSAGE];
+        let len = hello
+            .request(
+                self.exchange.next_message_id(),
+                token(device),
+                &self.echo,
+                &mut message,
+            )
+            .map_err(|_| StepError::Stale)?;
+        self.send(now, &message[..len], device)
+    }
+
+    fn new_hello(
+        &mut self,
+        with_keys: bool,
+        device: &mut Device<'_>,
+    ) -> Result<Transfer, StepError> {
         if self.identity.is_none() {
             self.identity = Some(device.tpm.identity()?);
         }
@@ -47,34 +67,8 @@ impl Session {
         };
         let mut payload = [0; MAX_MESSAGE];
         let len = cbor::encode(&hello, &mut payload).map_err(|_| StepError::Stale)?;
-        let payload = &payload[..len];
-
-        let mut message = [0; MAX_MESSAGE];
-        let len = self
-            .hello_message(payload, token(device), &mut message)
-            .map_err(|_| StepError::Stale)?;
-        self.hello = Some(Sent(HelloDigest::of(payload)));
-        self.send(now, &message[..len], device)
-    }
-
-    fn hello_message(
-        &self,
-        payload: &[u8],
-        token: [u8; 4],
-        out: &mut [u8],
-    ) -> Result<usize, WriteError> {
-        let mut writer = Writer::new(
-            out,
-            Type::Confirmable,
-            Code::POST,
-            self.exchange.next_message_id(),
-            &token,
-        )?
-        .option(option::URI_PATH, path::HELLO.as_bytes())?;
-        if !self.echo.is_empty() {
-            writer = writer.option(option::ECHO, &self.echo)?;
-        }
-        writer.payload(payload)
+        Transfer::new(&payload[..len], self.settings.datagram, token(device))
+            .ok_or(StepError::Stale)
     }
 
     /// Anyone may have sent this: only a signed challenge counts; errors are hints.
@@ -84,51 +78,89 @@ impl Session {
         response: &Message<'_>,
         device: &mut Device<'_>,
     ) {
-        let Some(Sent(hello)) = self.hello else {
+        let Some(hello) = &mut self.hello else {
             return;
         };
         let body = response.body();
-        match response.code() {
-            Code::CHANGED => match self.settings.verifier_key.check(hello, body.payload()) {
-                Ok(verified) => {
-                    let challenge = verified.challenge();
-                    self.exchange.accept(response);
-                    let secret = device.tpm.activate_credential(
-                        challenge.credential_blob.get(),
-                        challenge.encrypted_secret.get(),
-                    );
-                    match secret {
-                        Ok(secret) => {
-                            self.channel = Channel::new(
-                                &verified.transcript(),
-                                secret.as_bytes(),
-                                &challenge.kid,
-                            );
-                            self.progress = evidence::Progress::opening(&challenge.random);
-                            self.hello = None;
-                            self.event =
-                                self.identity.as_ref().map(|identity| Event::SessionOpened {
-                                    device: DeviceId::of_ek(&identity.ek),
-                                });
-                            self.go_on(now, Step::Open, device);
-                        }
-                        Err(error) => {
-                            let retry = self.start_over(now, device);
-                            let error = error.into();
-                            self.event = Some(Event::Device { error, retry });
-                        }
-                    }
-                }
-                // Not accepted: the verifier's own answer may still come.
-                Err(error) => self.event = Some(Event::NotTheVerifier(error)),
-            },
-            // The verifier wants to see that we receive at this address (RFC 9175, 2.3), and may
-            // not know us.
-            Code::UNAUTHORIZED | Code::NOT_FOUND if self.take_echo(&body) => {
-                let keys = response.code() == Code::NOT_FOUND
-                    || matches!(self.step, Step::Hello { keys: true });
+        match hello.answered(&body) {
+            Piece::Next => {
                 self.exchange.accept(response);
-                self.go_on(now, Step::Hello { keys }, device);
+                // Not counted as a repetition: its length bounds how often.
+                self.due = now;
+            }
+            Piece::Restart => {
+                hello.restart(token(device));
+                self.exchange.accept(response);
+                self.go_on(now, self.step, device);
+            }
+            Piece::Foreign => {}
+            Piece::Whole => self.challenged(now, response, device),
+            Piece::Other => self.hello_refused(now, response, device),
+        }
+    }
+
+    /// The answer is all there: whose is it?
+    fn challenged(&mut self, now: Instant, response: &Message<'_>, device: &mut Device<'_>) {
+        let Some(hello) = &mut self.hello else {
+            return;
+        };
+        let pinned = &self.settings.verifier_key;
+        let verified = match pinned.check(hello.digest(), hello.answer()) {
+            Ok(verified) => verified,
+            Err(error) => {
+                self.event = Some(Event::NotTheVerifier(error));
+                if hello.is_begun() {
+                    // Some piece was forged, now or earlier.
+                    self.exchange.accept(response);
+                    self.start_over(now, device);
+                } else {
+                    // Not accepted: the verifier's own answer may still come.
+                    hello.forget_answer();
+                }
+                return;
+            }
+        };
+        let challenge = verified.challenge();
+        self.exchange.accept(response);
+        let secret = device.tpm.activate_credential(
+            challenge.credential_blob.get(),
+            challenge.encrypted_secret.get(),
+        );
+        match secret {
+            Ok(secret) => {
+                self.channel =
+                    Channel::new(&verified.transcript(), secret.as_bytes(), &challenge.kid);
+                self.progress = evidence::Progress::opening(&challenge.random);
+                self.hello = None;
+                self.echo.clear();
+                self.event = self.identity.as_ref().map(|identity| Event::SessionOpened {
+                    device: DeviceId::of_ek(&identity.ek),
+                });
+                self.go_on(now, Step::Open, device);
+            }
+            Err(error) => {
+                let retry = self.start_over(now, device);
+                let error = error.into();
+                self.event = Some(Event::Device { error, retry });
+            }
+        }
+    }
+
+    fn hello_refused(&mut self, now: Instant, response: &Message<'_>, device: &mut Device<'_>) {
+        let body = response.body();
+        let with_keys = matches!(self.step, Step::Hello { keys: true });
+        let echo = self.take_echo(&body);
+        match response.code() {
+            // The verifier wants to see that we receive at this address (RFC 9175, 2.3).
+            Code::UNAUTHORIZED if echo => {
+                self.exchange.accept(response);
+                self.go_on(now, self.step, device);
+            }
+            // It does not know us.
+            Code::NOT_FOUND if echo || !with_keys => {
+                self.exchange.accept(response);
+                self.hello = None;
+                self.go_on(now, Step::Hello { keys: true }, device);
             }
             code => {
                 self.exchange.accept(response);

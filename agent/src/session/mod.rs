@@ -32,6 +32,8 @@ mod event;
 mod evidence;
 mod hello;
 mod pacing;
+mod quotes;
+mod transfer;
 
 use core::fmt;
 use core::time::Duration;
@@ -168,7 +170,7 @@ pub struct Session {
     event: Option<Event>,
     identity: Option<Identity>,
     echo: Vec<u8, MAX_ECHO>,
-    hello: Option<hello::Sent>,
+    hello: Option<transfer::Transfer>,
     channel: Option<Channel>,
     progress: evidence::Progress,
 }
@@ -259,6 +261,17 @@ impl Session {
         }
     }
 
+    /// The connection is gone, and with it the answer to an open request. Poll afterwards.
+    ///
+    /// For reliable links only: a datagram that is lost is sent again by itself.
+    pub fn disconnected(&mut self, now: Instant, device: &mut Device<'_>) {
+        if self.exchange.is_open() {
+            self.exchange.cancel();
+            let retry = self.retry_later(now, device);
+            self.event = Some(Event::Unreachable { retry });
+        }
+    }
+
     fn make_request(&mut self, now: Instant, device: &mut Device<'_>) {
         let made = match self.step {
             Step::Hello { keys } => self.request_hello(now, keys, device),
@@ -315,6 +328,7 @@ impl Session {
     /// Forgets the session and says hello after a back-off.
     fn start_over(&mut self, now: Instant, device: &mut Device<'_>) -> Duration {
         self.channel = None;
+        self.hello = None;
         self.echo.clear();
         self.step = Step::Hello { keys: false };
         self.retry_later(now, device)

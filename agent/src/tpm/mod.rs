@@ -6,15 +6,23 @@
 //! agent's memory: everything returned is bounded by [`mote_schemas::limits`].
 
 mod address;
+#[cfg(any(feature = "esapi", feature = "tpm-direct"))]
+mod certificate;
+#[cfg(feature = "tpm-direct")]
+mod direct;
 mod error;
 #[cfg(feature = "esapi")]
 mod esapi;
+#[cfg(any(feature = "esapi", feature = "tpm-direct"))]
+mod selection;
 
 use heapless::Vec;
 use mote_schemas::limits::{MAX_PCR_BANKS, MAX_TPMS_ATTEST, MAX_TPMT_PUBLIC, MAX_TPMT_SIGNATURE};
 use zeroize::Zeroizing;
 
 pub use address::{AddressError, TpmAddress};
+#[cfg(feature = "tpm-direct")]
+pub use direct::DirectTpm;
 pub use error::TpmError;
 #[cfg(feature = "esapi")]
 pub use esapi::EsapiTpm;
@@ -111,15 +119,20 @@ impl core::fmt::Debug for Secret {
     }
 }
 
-/// Connects to the TPM, by the implementation that this build has.
-#[cfg_attr(not(feature = "esapi"), expect(unused_variables))]
+/// Connects to the TPM, by the implementation that this build has; by tpm2-tss where it has both.
+#[cfg_attr(
+    not(any(feature = "esapi", feature = "tpm-direct")),
+    expect(unused_variables)
+)]
 pub fn open(options: &TpmOptions) -> Result<Box<dyn Tpm>, TpmError> {
     #[cfg(feature = "esapi")]
     return Ok(Box::new(EsapiTpm::new(options.clone())?));
-    #[cfg(not(feature = "esapi"))]
+    #[cfg(all(feature = "tpm-direct", not(feature = "esapi")))]
+    return Ok(Box::new(DirectTpm::new(options.clone())?));
+    #[cfg(not(any(feature = "esapi", feature = "tpm-direct")))]
     return Err(TpmError::Unsupported {
         what: "driver in this build",
-        instead: "the feature esapi when building",
+        instead: "the feature esapi or tpm-direct when building",
     });
 }
 

@@ -49,6 +49,17 @@ impl Default for Parameters {
 }
 
 impl Parameters {
+    /// For a transport that is reliable by itself (RFC 8323, 2): each request is sent once, and
+    /// answered within `response_timeout` or not at all.
+    pub const fn reliable(response_timeout: Duration) -> Self {
+        Parameters {
+            ack_timeout: response_timeout,
+            ack_random_percent: 100,
+            max_retransmit: 0,
+            response_timeout,
+        }
+    }
+
     /// Time from the first transmission until the client gives up at the latest:
     /// `MAX_TRANSMIT_WAIT` of RFC 7252, 4.8.2.
     pub fn max_transmit_wait(&self) -> Duration {

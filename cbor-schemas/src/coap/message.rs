@@ -48,6 +48,8 @@ impl Code {
     pub const CHANGED: Code = Code(code::CHANGED);
     /// 2.05
     pub const CONTENT: Code = Code(code::CONTENT);
+    /// 2.31: send the next block.
+    pub const CONTINUE: Code = Code(code::CONTINUE);
     /// 4.00
     pub const BAD_REQUEST: Code = Code(code::BAD_REQUEST);
     /// 4.01
@@ -60,6 +62,10 @@ impl Code {
     pub const NOT_FOUND: Code = Code(code::NOT_FOUND);
     /// 4.05
     pub const METHOD_NOT_ALLOWED: Code = Code(code::METHOD_NOT_ALLOWED);
+    /// 4.06
+    pub const NOT_ACCEPTABLE: Code = Code(code::NOT_ACCEPTABLE);
+    /// 4.08: blocks before this one are missing.
+    pub const REQUEST_ENTITY_INCOMPLETE: Code = Code(code::REQUEST_ENTITY_INCOMPLETE);
     /// 4.13
     pub const REQUEST_ENTITY_TOO_LARGE: Code = Code(code::REQUEST_ENTITY_TOO_LARGE);
     /// 4.15

@@ -6,6 +6,8 @@
 //! | [`writer`] | writing one | 3 |
 //! | [`options`] | what each option we understand may look like | 5.4, 5.10 |
 //! | [`exchange`] | client: one confirmable request at a time | 4.2, 4.7, 5.2, 5.3 |
+//! | [`block`] | what is too large for a datagram, in pieces (RFC 7959, RFC 9175) | |
+//! | [`stream`] | CoAP over TCP and TLS (RFC 8323) | |
 //! | [`dedup`] | server: process each message once, repeat the same reply | 4.5 |
 //!
 //! There is no socket and no clock here. A client loops like this:
@@ -32,12 +34,15 @@
 //! assert!(matches!(exchange.poll(Instant(1)), Output::Idle));
 //! ```
 
+pub mod block;
 pub mod dedup;
 pub mod exchange;
 pub mod message;
 pub mod options;
+pub mod stream;
 pub mod writer;
 
+pub use block::{Assembler, Block, BlockReceiver, BlockSender, BlockSize};
 pub use coap_numbers::option;
 pub use dedup::{Dedup, Seen};
 pub use exchange::{Exchange, Output, Parameters, Received, StartError};

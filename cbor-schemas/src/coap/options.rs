@@ -26,6 +26,11 @@ impl OptionSpec {
         repeatable: true,
         ..once(option::URI_PATH, 0, 255)
     };
+    /// Uri-Query.
+    pub const URI_QUERY: OptionSpec = OptionSpec {
+        repeatable: true,
+        ..once(option::URI_QUERY, 0, 255)
+    };
     /// Content-Format.
     pub const CONTENT_FORMAT: OptionSpec = once(option::CONTENT_FORMAT, 0, 2);
     /// Max-Age.

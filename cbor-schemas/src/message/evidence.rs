@@ -5,21 +5,9 @@
 use heapless::Vec;
 use minicbor::{Decode, Decoder, Encode, Encoder};
 
-use super::Entries;
+use super::{Changes, Entries, FullQuote, Quote};
 use crate::cbor::{Bytes, Text};
-use crate::limits::{MAX_PCR_BANKS, MAX_TPMS_ATTEST, MAX_TPMT_SIGNATURE, PCR_COUNT};
-
-/// A quote as the TPM made it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
-#[cbor(array)]
-pub struct FullQuote<'a> {
-    /// TPMS_ATTEST (TPM 2.0 Library part 2, 10.12.12).
-    #[b(0)]
-    pub attest: Bytes<'a, 1, MAX_TPMS_ATTEST>,
-    /// TPMT_SIGNATURE (part 2, 11.3.4).
-    #[b(1)]
-    pub signature: Bytes<'a, 1, MAX_TPMT_SIGNATURE>,
-}
+use crate::limits::{MAX_PCR_BANKS, PCR_COUNT};
 
 /// PCR values of one bank.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
@@ -78,7 +66,7 @@ pub struct Beat<'a> {
     pub nonce_id: u8,
     /// The quote.
     #[b(1)]
-    pub quote: FullQuote<'a>,
+    pub quote: Quote<'a>,
     /// The quoted PCR values, when they changed outside the IMA PCR or the verifier asked.
     #[b(2)]
     pub pcrs: Option<PcrBanks<'a>>,
@@ -92,6 +80,9 @@ pub struct Beat<'a> {
     /// log requests follow.
     #[n(5)]
     pub records: Option<u64>,
+    /// What an elided quote does not share with the last one.
+    #[b(6)]
+    pub changes: Option<Changes<'a>>,
 }
 
 /// 1 to [`MAX_PCR_BANKS`] banks, in the order of the quote's selection.

@@ -7,11 +7,13 @@
 mod entries;
 mod evidence;
 mod hello;
+mod quote;
 mod reply;
 
 pub use entries::{Entries, EntriesWriter, Entry, EntryError, IMA_PCR};
-pub use evidence::{Beat, FullQuote, Log, Open, PcrBank, PcrBanks};
+pub use evidence::{Beat, Log, Open, PcrBank, PcrBanks};
 pub use hello::{Challenge, DeviceId, DeviceKeys, Hello, Kid};
+pub use quote::{Changes, ElidedQuote, FullQuote, Quote};
 pub use reply::{ErrorReply, Nonce, Reasons, Reply, Tier, Wants};
 
 /// The version of the conversation that this crate speaks.

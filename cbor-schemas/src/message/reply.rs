@@ -99,6 +99,14 @@ impl Wants {
     pub const PCR_VALUES: Wants = Wants(1);
     /// Say hello again.
     pub const HELLO: Wants = Wants(2);
+    /// Send the next quote in full.
+    pub const FULL_QUOTE: Wants = Wants(4);
+
+    /// What this or `other` asks for.
+    #[must_use]
+    pub fn and(self, other: Wants) -> Self {
+        Wants(self.0 | other.0)
+    }
 
     /// Whether all of `other` is asked for.
     pub fn contains(self, other: Wants) -> bool {

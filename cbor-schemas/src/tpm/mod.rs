@@ -10,6 +10,7 @@
 mod attest;
 mod attributes;
 mod digest;
+mod elide;
 mod name;
 mod pcr_selection;
 mod public;
@@ -19,6 +20,7 @@ mod wire;
 pub use attest::{Attest, AttestError, ClockInfo, TPM_GENERATED_VALUE, TPM_ST_ATTEST_QUOTE};
 pub use attributes::ObjectAttributes;
 pub use digest::{Digest, HashAlg, Hasher, MAX_DIGEST, hash};
+pub use elide::{Baseline, Elided, LowClock, elide};
 pub use name::{Hierarchy, MAX_NAME, Name, NameError};
 pub use pcr_selection::{BankSelection, PcrIter, PcrSelection, PcrSelectionError};
 pub use public::{

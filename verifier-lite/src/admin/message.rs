@@ -302,7 +302,7 @@ pub struct DeviceSummary {
     pub enrolled_at: u64,
     /// Last authentic message.
     pub last_seen: Option<u64>,
-    /// Last accepted quote: how fresh the verdict is.
+    /// Last appraised quote: how fresh the verdict is.
     pub quoted_at: Option<u64>,
     /// Labels: the groups it is in.
     #[serde(default)]
@@ -319,7 +319,7 @@ pub struct BootView {
     pub number: u64,
     /// When it was first heard of.
     pub since: u64,
-    /// Last accepted quote.
+    /// Last appraised quote; 0 if there is none yet.
     pub quoted_at: u64,
     /// The TPM's reset counter.
     pub reset_count: u32,

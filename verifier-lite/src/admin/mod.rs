@@ -328,7 +328,11 @@ fn summary(
         verdict: view,
         enrolled_at: record.enrolled_at,
         last_seen: record.last_seen,
-        quoted_at: record.boot.as_ref().map(|boot| boot.quoted_at),
+        quoted_at: record
+            .boot
+            .as_ref()
+            .map(|boot| boot.quoted_at)
+            .filter(|at| *at > 0),
         labels: office.policies.catalog(office.store)?.labels(&id).to_vec(),
         policies: policy.labels().to_vec(),
     })

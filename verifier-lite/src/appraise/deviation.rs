@@ -21,6 +21,10 @@ pub enum Fault {
     FileUnknown,
     /// The file at this path has another digest.
     FileModified,
+    /// No manifest has a file at this path, and its signature is not over what was measured.
+    FileSignatureInvalid,
+    /// No manifest has a file at this path, and the key that signed it is not an allowed one.
+    FileSignerUnknown,
     /// The file at this path was measured with an algorithm that the manifests do not use for it.
     DigestAlgorithmUnknown,
     /// The kernel could not vouch for what it measured: a file was written to while it was read.
@@ -42,6 +46,8 @@ impl Fault {
             Fault::BootAggregateUnchecked => Reason::BootAggregateUnchecked,
             Fault::FileUnknown => Reason::FileUnknown,
             Fault::FileModified => Reason::FileModified,
+            Fault::FileSignatureInvalid => Reason::FileSignatureInvalid,
+            Fault::FileSignerUnknown => Reason::FileSignerUnknown,
             Fault::DigestAlgorithmUnknown => Reason::DigestAlgorithmUnknown,
             Fault::MeasurementViolation => Reason::MeasurementViolation,
             Fault::BufferUnknown => Reason::BufferUnknown,

@@ -3,7 +3,9 @@
 //! Takes only [`Certified`] records: content is never judged before integrity. Two things in a certified
 //! record are still the peer's word, since no PCR covers them: the name of its template, and everything
 //! in a violation. So neither may turn a verdict for the better: a file is one by its path, whatever the
-//! template says, and a violation is reported whether or not its path is excluded.
+//! template says, and a violation is reported whether or not its path is excluded. A signature is a
+//! measured field like any other, and means the same wherever the template's name says it stands: over
+//! these contents, by a key that is allowed.
 
 mod deviation;
 mod reference;
@@ -16,18 +18,39 @@ use mote_schemas::message::Tier;
 use mote_schemas::tpm::{HashAlg, hash};
 
 use crate::boot_aggregate;
+use crate::ima_signature::{self, ImaKeyring, LearnedKeys, SignatureError};
 use crate::log_entry::LogEntry;
 use crate::prefix::{Certified, CertifiedPrefix};
 
 /// Judges each record on its own. `endian` is the byte order of the log's template data.
+///
+/// For a log that comes whole. Of one that comes in parts, [`appraise_next`] takes each.
 pub fn appraise<E: LogEntry, R: ReferenceLookup + ?Sized>(
     certified: &Certified<E>,
     reference: &R,
     endian: Endian,
 ) -> Appraisal {
+    appraise_next(certified, reference, &mut LearnedKeys::default(), endian)
+}
+
+/// Judges each record by itself and by the keys that records before it have brought: `learned` holds
+/// those of the boot so far, and is the only state between one part of a log and the next.
+pub fn appraise_next<E: LogEntry, R: ReferenceLookup + ?Sized>(
+    certified: &Certified<E>,
+    reference: &R,
+    learned: &mut LearnedKeys,
+    endian: Endian,
+) -> Appraisal {
     let mut appraisal = Appraisal::default();
     for (number, entry) in certified.entries() {
-        let judged = judge(entry, number, certified.prefix(), reference, endian);
+        let judged = judge(
+            entry,
+            number,
+            certified.prefix(),
+            reference,
+            learned,
+            endian,
+        );
         let mut tier = Tier::Affirming;
         if let Err(found) = judged {
             tier = found.fault.tier();
@@ -78,6 +101,7 @@ fn judge<'a, E: LogEntry, R: ReferenceLookup + ?Sized>(
     number: u64,
     prefix: &CertifiedPrefix,
     reference: &R,
+    learned: &mut LearnedKeys,
     endian: Endian,
 ) -> Result<(), Found<'a>> {
     let data = TemplateData::parse(entry.template_name(), entry.template_data(), endian);
@@ -117,9 +141,16 @@ fn judge<'a, E: LogEntry, R: ReferenceLookup + ?Sized>(
     if path == boot_aggregate::NAME {
         judge_boot_aggregate(path, measured, prefix)
     } else if is_buffer(path, &measured, &data) {
-        judge_buffer(path, measured, reference)
+        judge_buffer(path, measured, data.buffer(), reference, learned)
     } else {
-        judge_file(path, measured, reference)
+        judge_file(path, measured, reference, |keyring| {
+            ima_signature::verify(&data, endian, |id| {
+                let mut keys = keyring.keys(id);
+                keys.extend(learned.keys(id));
+                keys
+            })
+            .map(|_| ())
+        })
     }
 }
 
@@ -135,7 +166,8 @@ fn judge_boot_aggregate<'a>(
     });
     match digest {
         Some(digest) if expected.contains(&digest) => Ok(()),
-        Some(_) if !expected.is_empty() => Err(Found {
+        // Without PCR 8 and 9 it may still be the other one.
+        Some(_) if expected.len() == boot_aggregate::FORMS => Err(Found {
             expected: expected
                 .into_iter()
                 .map(|digest| KnownFile {
@@ -166,8 +198,16 @@ fn is_buffer(path: &[u8], measured: &FileDigest<'_>, data: &TemplateData<'_>) ->
 fn judge_buffer<'a, R: ReferenceLookup + ?Sized>(
     name: &'a [u8],
     measured: FileDigest<'a>,
+    buffer: Option<&[u8]>,
     reference: &R,
+    learned: &mut LearnedKeys,
 ) -> Result<(), Found<'a>> {
+    let learns = reference
+        .ima_keyring()
+        .is_some_and(|keyring| keyring.learns_from(name));
+    if learns && buffer.is_some_and(|key| learned.learn(key)) {
+        return Ok(());
+    }
     let allowed = measured
         .to_digest()
         .is_some_and(|digest| reference.allows(name, &digest));
@@ -184,6 +224,7 @@ fn judge_file<'a, R: ReferenceLookup + ?Sized>(
     path: &'a [u8],
     measured: FileDigest<'a>,
     reference: &R,
+    verify: impl Fn(&dyn ImaKeyring) -> Result<(), SignatureError>,
 ) -> Result<(), Found<'a>> {
     // What fs-verity measures is no digest of the file's bytes (`d-ngv2`).
     let of_bytes = matches!(measured.digest_type, "" | "ima");
@@ -192,11 +233,31 @@ fn judge_file<'a, R: ReferenceLookup + ?Sized>(
         return Ok(());
     }
     let expected = reference.with_path(path);
-    let fault = match digest {
+    let mut fault = match digest {
         _ if expected.is_empty() => Fault::FileUnknown,
         Some(digest) if uses(&expected, digest.alg()) => Fault::FileModified,
         _ => Fault::DigestAlgorithmUnknown,
     };
+    // A signature covers contents and not the path: it never outweighs a manifest that says what belongs
+    // here.
+    if let Some(keyring) = reference.ima_keyring()
+        && fault != Fault::FileModified
+    {
+        match verify(keyring) {
+            Ok(()) => return Ok(()),
+            Err(SignatureError::Absent) => {}
+            Err(error) => {
+                if fault == Fault::FileUnknown {
+                    fault = fault_of(&error);
+                }
+                return Err(Found {
+                    expected,
+                    ..Found::new(fault, path, Some(measured))
+                }
+                .with_note(error.to_string()));
+            }
+        }
+    }
     let found = Found {
         expected,
         ..Found::new(fault, path, Some(measured))
@@ -216,6 +277,18 @@ fn judge_file<'a, R: ReferenceLookup + ?Sized>(
             ))
         }
     })
+}
+
+/// What a signature that does not hold makes of an unknown file.
+fn fault_of(error: &SignatureError) -> Fault {
+    match error {
+        SignatureError::Header(_) | SignatureError::Invalid(_) => Fault::FileSignatureInvalid,
+        SignatureError::UnknownSigner(_) => Fault::FileSignerUnknown,
+        // It says nothing about these contents.
+        SignatureError::Absent
+        | SignatureError::OtherDigest { .. }
+        | SignatureError::Attributes => Fault::FileUnknown,
+    }
 }
 
 fn uses(expected: &[KnownFile], alg: HashAlg) -> bool {

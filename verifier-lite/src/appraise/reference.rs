@@ -2,6 +2,7 @@
 
 use mote_schemas::tpm::{Digest, HashAlg};
 
+use crate::ima_signature::ImaKeyring;
 use crate::manifest;
 
 /// What is allowed on a device. Paths are in the kernel's spelling, which has an underscore for every
@@ -18,6 +19,17 @@ pub trait ReferenceLookup {
 
     /// Whether what is measured at this path does not matter. Never excuses it from the replay.
     fn is_excluded(&self, path: &[u8]) -> bool;
+
+    /// What is expected of the boot, one entry for each image version that may run. Empty: nothing.
+    fn boot(&self) -> &[manifest::BootReference] {
+        &[]
+    }
+
+    /// The keys whose signature accounts for a file that is not listed. `None`: signatures are not looked
+    /// at.
+    fn ima_keyring(&self) -> Option<&dyn ImaKeyring> {
+        None
+    }
 }
 
 /// A file that reference values know.
@@ -72,5 +84,13 @@ impl ReferenceLookup for manifest::ReferenceValues {
 
     fn is_excluded(&self, path: &[u8]) -> bool {
         self.excluded_by(path).is_some()
+    }
+
+    fn boot(&self) -> &[manifest::BootReference] {
+        self.boot()
+    }
+
+    fn ima_keyring(&self) -> Option<&dyn ImaKeyring> {
+        self.ima_keys().map(|keyring| keyring as &dyn ImaKeyring)
     }
 }

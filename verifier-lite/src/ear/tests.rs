@@ -37,6 +37,7 @@ fn record(by: &str) -> DeviceRecord {
             log_pcrs: 0,
             outstanding: None,
             content: Content::default(),
+            quoted: None,
         }),
         last_seen: None,
         session: None,

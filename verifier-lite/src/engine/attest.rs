@@ -5,18 +5,21 @@
 //! commits them. What the store holds of earlier messages is as little trusted as the messages were:
 //! records that no quote has certified stay apart, and an outstanding quote is verified again.
 
+mod elided;
+
 use std::sync::Arc;
 
 use log::{debug, warn};
 use mote_schemas::ima::Endian;
-use mote_schemas::message::{Entries, PcrBanks, Tier};
+use mote_schemas::message::{Beat, Entries, PcrBanks, Tier, Wants};
 use mote_schemas::pcr::PcrValues;
-use mote_schemas::reason::Reason;
+use mote_schemas::reason::{Reason, Severity};
 use mote_schemas::tpm::{ClockInfo, HashAlg, PcrSelection, Public};
 
 use super::outcome::Refusal;
 use super::{Engine, Internal, Now, Settings};
-use crate::appraise::appraise;
+use crate::appraise::appraise_next;
+use crate::ima_signature::LearnedKeys;
 use crate::policy::{EffectivePolicy, Settled, reappraise, settle};
 use crate::prefix::{Certified, IMA_PCR, LogState, Outcome, PendingLog, PrefixError, values_of};
 use crate::quote::{Continuity, VerifiedQuote};
@@ -35,7 +38,7 @@ pub(super) struct Standing {
     pub(super) next_record: u64,
     pub(super) tier: Tier,
     pub(super) reasons: Vec<Reason>,
-    pub(super) wants_pcr_values: bool,
+    pub(super) wants: Wants,
 }
 
 impl Standing {
@@ -60,6 +63,8 @@ pub(super) struct Attestation<'e> {
     stored: u64,
     /// Records that this message brings.
     new: Vec<Record>,
+    /// The quote that came with this message.
+    fresh: Option<VerifiedQuote>,
     /// PCR values that came with this message.
     fresh_claims: bool,
     changes: Vec<Change>,
@@ -88,6 +93,7 @@ impl<'e> Attestation<'e> {
             record,
             stored,
             new: Vec::new(),
+            fresh: None,
             fresh_claims: false,
             changes: Vec::new(),
             durability: Durability::Batched,
@@ -144,23 +150,25 @@ impl<'e> Attestation<'e> {
         boot.restart_count = clock.restart_count;
         boot.clock = clock.clock;
         boot.clock_safe = clock.safe;
-        boot.quoted_at = self.now.unix;
         boot.outstanding = Some(OutstandingQuote {
+            at: self.now.unix,
             attest: attest.to_vec(),
             signature: signature.to_vec(),
             extra_data: extra_data.to_vec(),
             claims: Vec::new(),
             records,
         });
+        boot.quoted = elided::quoted(verified);
         self.record.boot = Some(boot);
+        self.fresh = Some(*verified);
         Ok(())
     }
 
     /// A boot that this verifier has not seen; the log of the one before is of no more use.
     fn new_boot(&mut self) -> BootState {
-        let mut number = 1;
+        let (mut number, mut quoted_at) = (1, 0);
         if let Some(old) = &self.record.boot {
-            number = old.number + 1;
+            (number, quoted_at) = (old.number + 1, old.quoted_at);
             self.changes.push(Change::TruncateLog {
                 device: self.device,
                 boot: old.number,
@@ -177,12 +185,13 @@ impl<'e> Attestation<'e> {
             clock: 0,
             clock_safe: true,
             since: self.now.unix,
-            quoted_at: self.now.unix,
+            quoted_at,
             certified: 0,
             pcrs: Vec::new(),
             log_pcrs: 0,
             outstanding: None,
             content: Content::default(),
+            quoted: None,
         }
     }
 
@@ -256,6 +265,13 @@ impl<'e> Attestation<'e> {
         Ok(())
     }
 
+    /// The standing of a device whose quote could not be rebuilt: as it was, and asked for it in full.
+    pub(super) fn full_quote_wanted(&self) -> Result<Standing, Internal> {
+        let mut standing = self.stands()?;
+        standing.wants = standing.wants.and(Wants::FULL_QUOTE);
+        Ok(standing)
+    }
+
     /// The standing of a device whose nonce has expired: as it was, and asked to quote again.
     pub(super) fn nonce_expired(self) -> Result<Standing, Internal> {
         let mut standing = if self.is_admitted() {
@@ -267,9 +283,9 @@ impl<'e> Attestation<'e> {
         Ok(standing)
     }
 
-    /// Certifies and appraises what can be, and says how the device stands.
-    pub(super) fn settle(&mut self) -> Result<Standing, Internal> {
-        self.keep_records();
+    /// Certifies and appraises what can be, and says how the device stands. Refuses a message whose
+    /// quote contradicts what came with it: that says nothing about the device's log.
+    pub(super) fn settle(&mut self) -> Result<Result<Standing, Refusal>, Internal> {
         let next_record = self.received();
         let due = self
             .record
@@ -277,26 +293,46 @@ impl<'e> Attestation<'e> {
             .as_ref()
             .and_then(|boot| boot.outstanding.as_ref())
             .is_some_and(|quote| next_record >= quote.records);
-        if !due {
-            return self.stands();
+        if due {
+            match self.certify()? {
+                Ok(certified) => self.judge(&certified)?,
+                Err(error) => return self.not_certified(&error),
+            }
         }
-        match self.certify()? {
-            Ok(certified) => self.judge(&certified)?,
-            Err(PrefixError::UnknownPcr { .. }) => return Ok(self.ask_for_pcrs(next_record)),
+        self.keep_records();
+        self.stands().map(Ok)
+    }
+
+    /// What becomes of a message when its quote, or the one before it, certifies nothing: another
+    /// question, a refusal, or a verdict.
+    fn not_certified(
+        &mut self,
+        error: &PrefixError,
+    ) -> Result<Result<Standing, Refusal>, Internal> {
+        let ask = match error {
+            PrefixError::UnknownPcr { .. } => true,
             // Perhaps a PCR outside the log has changed since we last saw it.
-            Err(PrefixError::DoesNotReplay { .. })
-                if !self.fresh_claims && self.has_boot_pcrs() =>
-            {
-                return Ok(self.ask_for_pcrs(next_record));
-            }
-            Err(error) => {
-                warn!("device {}: {error}", self.device);
-                self.drop_outstanding();
-                let reason = self.name_replay_failure(&error);
-                self.set_verdict(Tier::Contraindicated, &[reason], Some(error.to_string()))?;
-            }
+            PrefixError::DoesNotReplay { .. } => !self.fresh_claims && self.has_boot_pcrs(),
+            _ => false,
+        };
+        if ask {
+            return Ok(Ok(self.ask_for_pcrs(Reason::QuoteOutstanding)));
         }
-        self.stands()
+        let reason = self.name_replay_failure(error);
+        if reason.severity() == Severity::Refused {
+            return Ok(if self.fresh.is_some() {
+                Err(Refusal::new(reason, error))
+            } else {
+                Ok(self.ask_for_pcrs(reason))
+            });
+        }
+        warn!("device {}: {error}", self.device);
+        self.drop_outstanding();
+        self.drop_false_records(reason)?;
+        self.set_verdict(Tier::Contraindicated, &[reason], Some(error.to_string()))?;
+        self.keep_records();
+        // Nothing certified tells the next quote's pcrDigest.
+        self.full_quote_wanted().map(Ok)
     }
 
     /// The changes to commit, and how.
@@ -347,14 +383,37 @@ impl<'e> Attestation<'e> {
             .any(|value| u32::from(value.index) != IMA_PCR)
     }
 
-    fn ask_for_pcrs(&mut self, next_record: u64) -> Standing {
+    /// Gives up the outstanding quote and asks for another with PCR values, for this reason.
+    fn ask_for_pcrs(&mut self, reason: Reason) -> Standing {
         self.drop_outstanding();
+        self.keep_records();
         Standing {
-            next_record,
-            reasons: vec![Reason::QuoteOutstanding],
-            wants_pcr_values: true,
+            next_record: self.received(),
+            reasons: vec![reason],
+            wants: Wants::PCR_VALUES,
             ..Standing::default()
         }
+    }
+
+    /// Forgets the records that no quote has certified, so that a list that was damaged on its way
+    /// can be sent again. Once: a device whose list stays false does not send it at every heartbeat.
+    fn drop_false_records(&mut self, reason: Reason) -> Result<(), Internal> {
+        let again = self
+            .current_verdict()?
+            .is_some_and(|last| last.reasons == [reason.token()]);
+        let Some(boot) = self.record.boot.as_ref().filter(|_| !again) else {
+            return Ok(());
+        };
+        self.new.clear();
+        if self.stored > boot.certified {
+            self.changes.push(Change::TruncateLog {
+                device: self.device,
+                boot: boot.number,
+                from: boot.certified,
+            });
+            self.stored = boot.certified;
+        }
+        Ok(())
     }
 
     /// Matches the outstanding quote with the records.
@@ -362,25 +421,12 @@ impl<'e> Attestation<'e> {
         let missing = || Internal::Other("no boot or no quote to certify");
         let boot = self.record.boot.as_ref().ok_or_else(missing)?;
         let quote = boot.outstanding.as_ref().ok_or_else(missing)?;
-        let verified = verify_again(&self.record.ak_public, quote)?;
+        let verified = match self.fresh {
+            Some(verified) => verified,
+            None => verify_again(&self.record.ak_public, quote)?,
+        };
         let mut log = PendingLog::new(log_state(boot));
-        let mut wanted = boot.certified;
-        while wanted < self.stored {
-            let ids = self.store.log(&self.device, boot.number, wanted, LOAD)?;
-            if ids.is_empty() {
-                return Err(Internal::Other("a stored log has a hole"));
-            }
-            let mut entries = Vec::with_capacity(ids.len());
-            for id in &ids {
-                let record = self.store.record(id)?;
-                entries.push(record.ok_or(Internal::Other("a stored record is gone"))?);
-            }
-            if let Err(error) = log.append(wanted, entries) {
-                return Ok(Err(error));
-            }
-            wanted += ids.len() as u64;
-        }
-        if let Err(error) = log.append(self.stored, self.new.iter().cloned()) {
+        if let Err(error) = log.append(boot.certified, self.uncertified(boot)?) {
             return Ok(Err(error));
         }
 
@@ -406,6 +452,25 @@ impl<'e> Attestation<'e> {
         })
     }
 
+    /// All records that no quote has certified, those of this message last.
+    fn uncertified(&self, boot: &BootState) -> Result<Vec<Record>, Internal> {
+        let mut records = Vec::new();
+        let mut wanted = boot.certified;
+        while wanted < self.stored {
+            let ids = self.store.log(&self.device, boot.number, wanted, LOAD)?;
+            if ids.is_empty() {
+                return Err(Internal::Other("a stored log has a hole"));
+            }
+            for id in &ids {
+                let record = self.store.record(id)?;
+                records.push(record.ok_or(Internal::Other("a stored record is gone"))?);
+            }
+            wanted += ids.len() as u64;
+        }
+        records.extend_from_slice(&self.new);
+        Ok(records)
+    }
+
     /// Appraises newly certified records and sets the verdict.
     fn judge(&mut self, certified: &Certified<Record>) -> Result<(), Internal> {
         let state = certified.prefix().state();
@@ -415,12 +480,17 @@ impl<'e> Attestation<'e> {
         boot.certified = state.records;
         boot.log_pcrs = state.log_pcrs;
         boot.pcrs = banks(state);
-        boot.outstanding = None;
+        if let Some(quote) = boot.outstanding.take() {
+            boot.quoted_at = quote.at;
+        }
 
-        let appraisal = appraise(certified, self.policy.as_ref(), Endian::Little);
-        let content = std::mem::take(&mut boot.content);
+        let mut content = std::mem::take(&mut boot.content);
+        let mut learned = LearnedKeys::from_ders(content.learned_keys.iter().map(|der| &der[..]));
+        let policy = self.policy.as_ref();
+        let appraisal = appraise_next(certified, policy, &mut learned, Endian::Little);
+        content.learned_keys = learned.ders().map(|der| der.to_vec().into()).collect();
         let (ak, now) = (&self.record.ak_public, self.now.unix);
-        let settled = settle(&self.policy, ak, boot, content, appraisal, now);
+        let settled = settle(policy, ak, boot, content, appraisal, now);
         let Settled {
             content,
             deviations,
@@ -525,7 +595,7 @@ impl<'e> Attestation<'e> {
                 next_record: self.received(),
                 tier: verdict.tier,
                 reasons: reasons_of(&verdict.reasons),
-                wants_pcr_values: false,
+                wants: Wants::default(),
             },
             _ => Standing {
                 next_record: self.received(),
@@ -534,6 +604,13 @@ impl<'e> Attestation<'e> {
             },
         })
     }
+}
+
+/// Length of the device's list after a beat's quote, as far as the beat says.
+pub(super) fn records_after(beat: &Beat<'_>) -> u64 {
+    let carried = beat.entries.map_or(0, |entries| entries.len());
+    let last = beat.from.map(|from| from.saturating_add(carried));
+    beat.records.or(last).unwrap_or(0)
 }
 
 fn reasons_of(tokens: &[String]) -> Vec<Reason> {

@@ -11,7 +11,7 @@ use aws_lc_rs::hmac;
 use mote_schemas::time::Instant;
 
 /// Length of a value: 2^-64 for a guess, and little to carry.
-const ECHO: usize = 8;
+pub(super) const ECHO: usize = 8;
 
 /// A value counts for its slot and the next one: between one and two of these, in milliseconds.
 /// More than the longest retransmission span of a request (RFC 7252, 4.8.2: 45 s).

@@ -9,12 +9,12 @@ use log::info;
 use mote_schemas::cbor::{self, Bytes, CborError};
 use mote_schemas::coap::{Body, Code};
 use mote_schemas::limits::MAX_MESSAGE;
-use mote_schemas::message::{Beat, Log, Nonce, Open, Reasons, Reply, Wants, path};
+use mote_schemas::message::{Beat, Log, Nonce, Open, Quote, Reasons, Reply, Wants, path};
 use mote_schemas::reason::Reason;
 use mote_schemas::tpm::Public;
 use rustls_pki_types::UnixTime;
 
-use super::attest::{Attestation, Standing};
+use super::attest::{self, Attestation, Standing};
 use super::channel::Channel;
 use super::hello::{Keys, Pending};
 use super::outcome::Refusal;
@@ -26,6 +26,9 @@ use crate::store::{Admission, Change, DeviceRecord, Durability, Kid, NonceRecord
 
 /// Nonces outstanding per session: the last one, and the one before in case its reply was lost.
 const NONCES: usize = 2;
+
+/// Stands for the id of the nonce that open answers, which is the challenge's: the next is 0.
+const OPEN: u64 = 0xff;
 
 /// A reply's payload, or a refusal.
 type Answer = Result<Result<Vec<u8>, Refusal>, Internal>;
@@ -58,7 +61,9 @@ impl Engine {
         let transcript = pending.channel.transcript();
         let extra_data = transcript.qualifying_data(&pending.nonce);
         let quote = (open.quote.attest.get(), open.quote.signature.get());
-        let verified = match verify(&pending.keys.ak_public, quote, &extra_data) {
+        let verified = attestation_key(&pending.keys.ak_public)
+            .and_then(|key| verify(&key, quote, &extra_data));
+        let verified = match verified {
             Ok(verified) => verified,
             Err(refusal) => return Ok(Err(refusal)),
         };
@@ -85,12 +90,15 @@ impl Engine {
                 return Ok(Err(refusal));
             }
             attestation.claims(&open.pcrs);
-            attestation.settle()?
+            match attestation.settle()? {
+                Ok(standing) => standing,
+                Err(refusal) => return Ok(Err(refusal)),
+            }
         } else {
             Standing::pending_admission()
         };
         let (mut changes, durability) = attestation.finish();
-        let nonce = self.next_nonce(now, &mut pending.channel.record)?;
+        let nonce = self.next_nonce(now, &mut pending.channel.record, OPEN)?;
         changes.extend(ended.map(Change::RemoveSession));
         changes.push(Change::PutSession(*kid, pending.channel.record.clone()));
         self.store.commit(&changes, durability)?;
@@ -146,7 +154,10 @@ impl Engine {
             if let Err(refusal) = attestation.append(log.from, &log.entries) {
                 return Ok(Err(refusal));
             }
-            attestation.settle()?
+            match attestation.settle()? {
+                Ok(standing) => standing,
+                Err(refusal) => return Ok(Err(refusal)),
+            }
         } else {
             Standing::pending_admission()
         };
@@ -174,40 +185,60 @@ impl Engine {
         let nonce = known.map(|at| session.nonces.remove(at));
         let Some(nonce) = nonce.filter(|nonce| now.unix < nonce.expires) else {
             let standing = Attestation::new(self, now, device, record)?.nonce_expired()?;
-            let fresh = self.next_nonce(now, &mut session)?;
+            let fresh = self.next_nonce(now, &mut session, id)?;
             let change = Change::PutSession(*kid, session.clone());
             self.store.commit(&[change], Durability::Batched)?;
             channel.record = session;
             return self.reply(&standing, Some(&fresh)).map(Ok);
         };
         let extra_data = channel.transcript().qualifying_data(&nonce.value);
-        let quote = (beat.quote.attest.get(), beat.quote.signature.get());
-        let verified = match verify(&record.ak_public, quote, &extra_data) {
-            Ok(verified) => verified,
+        let key = match attestation_key(&record.ak_public) {
+            Ok(key) => key,
             Err(refusal) => return Ok(Err(refusal)),
         };
+        let before = record.clone();
         let mut attestation = Attestation::new(self, now, device, record)?;
-        let standing = if attestation.is_admitted() {
-            let carried = beat.entries.map_or(0, |entries| entries.len());
-            let last = beat.from.map(|from| from.saturating_add(carried));
-            let records = beat.records.or(last).unwrap_or(0);
-            if let Err(refusal) = attestation.quote(&verified, quote, &extra_data, records) {
-                return Ok(Err(refusal));
+        let taken = match &beat.quote {
+            Quote::Full(quote) => {
+                let quote = (quote.attest.get(), quote.signature.get());
+                let verified = match verify(&key, quote, &extra_data) {
+                    Ok(verified) => verified,
+                    Err(refusal) => return Ok(Err(refusal)),
+                };
+                if attestation.is_admitted() {
+                    attestation
+                        .quote(&verified, quote, &extra_data, attest::records_after(&beat))
+                        .and_then(|()| attestation.take_records(&beat))
+                        .map(|()| true)
+                } else {
+                    Ok(true)
+                }
             }
-            if let Some(pcrs) = &beat.pcrs {
-                attestation.claims(pcrs);
+            Quote::Elided(quote) if attestation.is_admitted() => {
+                attestation.elided(quote, &beat, &key, &extra_data)?
             }
-            if let (Some(from), Some(entries)) = (beat.from, &beat.entries)
-                && let Err(refusal) = attestation.append(from, entries)
-            {
-                return Ok(Err(refusal));
+            Quote::Elided(_) => Ok(true),
+        };
+        let standing = match taken {
+            Err(refusal) => return Ok(Err(refusal)),
+            // Nothing of the message counts, but the nonce is used up.
+            Ok(false) => {
+                attestation = Attestation::new(self, now, device, before)?;
+                attestation.full_quote_wanted()?
             }
-            attestation.settle()?
-        } else {
-            Standing::pending_admission()
+            Ok(true) if attestation.is_admitted() => {
+                if let Some(pcrs) = &beat.pcrs {
+                    attestation.claims(pcrs);
+                }
+                match attestation.settle()? {
+                    Ok(standing) => standing,
+                    Err(refusal) => return Ok(Err(refusal)),
+                }
+            }
+            Ok(true) => Standing::pending_admission(),
         };
         let (mut changes, durability) = attestation.finish();
-        let fresh = self.next_nonce(now, &mut session)?;
+        let fresh = self.next_nonce(now, &mut session, id)?;
         changes.push(Change::PutSession(*kid, session.clone()));
         self.store.commit(&changes, durability)?;
         channel.record = session;
@@ -243,9 +274,18 @@ impl Engine {
         }
     }
 
-    /// A fresh nonce, remembered in `session`.
-    fn next_nonce(&self, now: Now, session: &mut SessionRecord) -> Result<NonceRecord, Internal> {
-        let id = session.nonces.last().map_or(0, |last| (last.id + 1) & 0xff);
+    /// A fresh nonce, remembered in `session`. Its id is another than `answered`, which the device may
+    /// refer to once more if our reply is lost, and than those that are still outstanding.
+    fn next_nonce(
+        &self,
+        now: Now,
+        session: &mut SessionRecord,
+        answered: u64,
+    ) -> Result<NonceRecord, Internal> {
+        let mut id = (answered + 1) & 0xff;
+        while session.nonces.iter().any(|nonce| nonce.id == id) {
+            id = (id + 1) & 0xff;
+        }
         let nonce = NonceRecord {
             id,
             value: random::<16>()?.to_vec(),
@@ -270,7 +310,7 @@ impl Engine {
             }),
             interval: nonce.map(|_| self.settings.interval),
             reasons: Reasons::new(standing.reasons.iter().copied()),
-            wants: standing.wants_pcr_values.then_some(Wants::PCR_VALUES),
+            wants: (standing.wants != Wants::default()).then_some(standing.wants),
         };
         let mut payload = vec![0; MAX_MESSAGE];
         let len = cbor::encode(&reply, &mut payload)
@@ -280,14 +320,17 @@ impl Engine {
     }
 }
 
+fn attestation_key(ak_public: &[u8]) -> Result<VerifyingKey, Refusal> {
+    let ak = Public::parse(ak_public).map_err(|e| Refusal::new(Reason::AkUnsuitable, &e))?;
+    VerifyingKey::new(&ak).map_err(|e| Refusal::new(e.reason(), &e))
+}
+
 fn verify(
-    ak_public: &[u8],
+    key: &VerifyingKey,
     (attest, signature): (&[u8], &[u8]),
     extra_data: &[u8],
 ) -> Result<VerifiedQuote, Refusal> {
-    let ak = Public::parse(ak_public).map_err(|e| Refusal::new(Reason::AkUnsuitable, &e))?;
-    let key = VerifyingKey::new(&ak).map_err(|e| Refusal::new(e.reason(), &e))?;
-    VerifiedQuote::verify(attest, signature, &key, extra_data, None)
+    VerifiedQuote::verify(attest, signature, key, extra_data, None)
         .map_err(|e| Refusal::new(e.reason(), &e))
 }
 

@@ -5,7 +5,6 @@
 //! TPM, so nobody can squat on another device's identity.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use aws_lc_rs::rand;
@@ -24,9 +23,11 @@ use mote_schemas::transcript::{HelloDigest, Transcript};
 use rustls_pki_types::UnixTime;
 use zeroize::Zeroizing;
 
+use super::blockwise::Blocks;
 use super::channel::{Channel, RESERVE};
+use super::echo::ECHO;
 use super::outcome::{Outcome, Refusal};
-use super::{Engine, Internal, Now, random};
+use super::{Engine, Internal, Now, Peer, random};
 use crate::admission::Admission as Decision;
 use crate::credential::EndorsementKey;
 use crate::signature::VerifyingKey;
@@ -39,7 +40,10 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
     OptionSpec::URI_PATH,
     OptionSpec::CONTENT_FORMAT,
     OptionSpec::ACCEPT,
+    OptionSpec::BLOCK2,
+    OptionSpec::BLOCK1,
     OptionSpec::ECHO,
+    OptionSpec::REQUEST_TAG,
 ];
 
 /// How long a challenge may be answered. A TPM may take many seconds to create its keys, and the
@@ -110,7 +114,7 @@ impl Engine {
     pub(super) fn hello(
         &mut self,
         now: Now,
-        peer: SocketAddr,
+        peer: Peer,
         body: &Body<'_>,
     ) -> Result<Outcome, Internal> {
         let refuse = |code, reason, detail: &dyn ToString| {
@@ -119,7 +123,22 @@ impl Engine {
                 Refusal::new(reason, &detail.to_string()),
             ))
         };
-        let hello: Hello<'_> = match cbor::decode(body.payload()) {
+        let Some(blocks) = Blocks::of(body) else {
+            return Ok(Outcome::clear(Code::BAD_REQUEST));
+        };
+        // Before any memory or public-key work, and before anything longer than the request: does the
+        // peer receive at this address?
+        let challenge = self.echo_for(now, &peer, body);
+        if let Some(challenge) = &challenge
+            && blocks.are_used()
+        {
+            return Ok(Outcome::clear(Code::UNAUTHORIZED).option(option::ECHO, challenge));
+        }
+        let payload = match self.assemble(now, &peer, &blocks, body.payload()) {
+            Ok(payload) => payload,
+            Err(answer) => return Ok(answer),
+        };
+        let hello: Hello<'_> = match cbor::decode(&payload) {
             Ok(hello) => hello,
             Err(error) => {
                 return refuse(Code::BAD_REQUEST, Reason::MessageMalformed, &error);
@@ -131,17 +150,13 @@ impl Engine {
         }
         let device = hello.device;
         let known = self.store.device(&device)?;
-
-        // Before any public-key work, and before anything longer than the request: does the peer
-        // receive at this address? The same reply says whether its keys are needed.
-        let echo = body.option(option::ECHO).map(|echo| echo.value);
-        if !echo.is_some_and(|echo| self.echo.accepts(&peer, now.monotonic, echo)) {
+        if let Some(challenge) = &challenge {
+            // The same reply says whether its keys are needed.
             let code = match &known {
                 Some(_) => Code::UNAUTHORIZED,
                 None => Code::NOT_FOUND,
             };
-            let challenge = self.echo.challenge(&peer, now.monotonic);
-            return Ok(Outcome::clear(code).option(option::ECHO, &challenge));
+            return Ok(Outcome::clear(code).option(option::ECHO, challenge));
         }
         let keys = match (known, hello.keys) {
             (Some(known), presented) => {
@@ -172,9 +187,9 @@ impl Engine {
                 ek_certificate: keys.ek_certificate.map(|der| der.get().to_vec()),
             },
         };
-        match self.challenge(now, device, body.payload(), keys)? {
-            Ok(reply) => Ok(Outcome::clear(Code::CHANGED)
-                .payload(reply)
+        match self.challenge(now, device, &payload, keys)? {
+            Ok(reply) => Ok(self
+                .in_blocks(now, peer, &blocks, reply)
                 .for_verified_address()),
             Err(refusal) => {
                 info!(
@@ -185,6 +200,16 @@ impl Engine {
                 Ok(Outcome::refused(Code::FORBIDDEN, refusal).for_verified_address())
             }
         }
+    }
+
+    /// What this peer has to return to show that it receives what is sent to it; `None` if it has.
+    fn echo_for(&self, now: Now, peer: &Peer, body: &Body<'_>) -> Option<[u8; ECHO]> {
+        let Peer::Udp(address) = peer else {
+            return None;
+        };
+        let echo = body.option(option::ECHO).map(|echo| echo.value);
+        let accepted = echo.is_some_and(|echo| self.echo.accepts(address, now.monotonic, echo));
+        (!accepted).then(|| self.echo.challenge(address, now.monotonic))
     }
 
     /// Makes a challenge for these keys and remembers it; the reply's COSE_Sign1.

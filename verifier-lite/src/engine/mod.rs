@@ -4,10 +4,13 @@
 //! | module | what |
 //! |---|---|
 //! | `hello` | the exchange in the clear: challenges for who may be a device |
+//! | `blockwise` | hello and challenge in pieces (RFC 7959) |
 //! | `channel` | OSCORE sessions, across restarts of this process |
 //! | `evidence` | open, log and beat: from a protected message to a commit and a reply |
 //! | `echo` | proof that a peer receives at its address (RFC 9175) |
+//! | `discovery` | what is here, for whoever looks |
 //! | `outcome` | replies and refusals |
+//! | `peer` | the other end of a link |
 //!
 //! **Who may lie.** Everyone. Addresses are forged, hellos claim anyone's keys; until a peer has
 //! answered a challenge with its TPM, all that it can cost us is one entry of two bounded tables.
@@ -20,17 +23,18 @@
 //! never changes stored state for a message that it refuses.
 
 mod attest;
+mod blockwise;
 mod channel;
+mod discovery;
 mod echo;
 mod evidence;
 mod hello;
 mod outcome;
-
-use std::net::SocketAddr;
+mod peer;
 
 use aws_lc_rs::rand;
 use log::{debug, error};
-use mote_schemas::coap::{self, Code, Dedup, Message, Parameters, Seen, Type, Writer, option};
+use mote_schemas::coap::{self, Code, Dedup, Message, Parameters, Seen, Type, Writer};
 use mote_schemas::limits::MAX_MESSAGE;
 use mote_schemas::message::path;
 use mote_schemas::oscore::OscoreOption;
@@ -42,10 +46,13 @@ use crate::admission::AdmissionRules;
 use crate::policy::{Policies, Sweep, Swept};
 use crate::signing_key::SigningKey;
 use crate::store::{Admission, DeviceId, DeviceRecord, Store, StoreError};
+use blockwise::Transfers;
 use channel::Channels;
 use echo::EchoKey;
 use hello::Hellos;
 use outcome::{Outcome, Refusal};
+
+pub use peer::Peer;
 
 /// Messages remembered for de-duplication. At 4,096 messages in flight within their lifetime of four
 /// minutes, a copy of an older one is processed again and stopped by the replay window instead.
@@ -96,12 +103,20 @@ pub struct Engine {
     policies: Policies,
     settings: Settings,
     echo: EchoKey,
-    dedup: Box<Dedup<SocketAddr, Option<Vec<u8>>, DEDUP>>,
+    dedup: Box<Dedup<Peer, Option<Box<Answered>>, DEDUP>>,
+    transfers: Transfers,
     hellos: Hellos,
     channels: Channels,
     swept: Sweep,
     /// Devices that wait for admission.
     waiting: usize,
+}
+
+/// A reply, for copies of its request.
+struct Answered {
+    /// Length of the request: a copy is as long.
+    request: usize,
+    reply: Vec<u8>,
 }
 
 /// Anything that went wrong inside; the peer hears of it as 5.00.
@@ -146,6 +161,7 @@ impl Engine {
             swept: Sweep::default(),
             echo: EchoKey::new(&secret),
             dedup: Box::new(Dedup::new(&Parameters::default())),
+            transfers: Transfers::new(),
             hellos: Hellos::new(settings.max_challenges),
             channels: Channels::default(),
             waiting: waiting(store.as_ref())?,
@@ -156,30 +172,55 @@ impl Engine {
 
     /// Answers one datagram from `peer`. Never panics and never fails: what cannot be answered is
     /// logged and, where CoAP allows it, refused.
-    pub fn handle(&mut self, now: Now, peer: SocketAddr, datagram: &[u8]) -> Option<Vec<u8>> {
+    pub fn handle(&mut self, now: Now, peer: impl Into<Peer>, datagram: &[u8]) -> Option<Vec<u8>> {
+        self.answer(now, peer.into(), datagram)
+    }
+
+    fn answer(&mut self, now: Now, peer: Peer, datagram: &[u8]) -> Option<Vec<u8>> {
         let message = match Message::parse(datagram) {
             Ok(message) if message.code().is_request() => message,
             // Malformed, a ping, or a response to nothing (RFC 7252, 4.2 and 4.3).
             _ => return coap::reject(datagram).map(Vec::from),
         };
-        match self
-            .dedup
-            .check(now.monotonic, &peer, message.message_id(), message.kind())
-        {
+        // RFC 8323, 2: a stream repeats nothing, and its peer receives what is sent to it.
+        if matches!(peer, Peer::Stream(_)) {
+            return self.serve(now, peer, &message, usize::MAX);
+        }
+        let id = message.message_id();
+        match self.dedup.check(now.monotonic, &peer, id, message.kind()) {
             Seen::New => {}
             Seen::Pending => return None,
-            Seen::Replied(reply) => return reply.clone(),
+            Seen::Replied(answered) => {
+                // What only has the message ID gets nothing: the reply may be longer than it.
+                let copy = answered.as_ref().filter(|a| a.request == datagram.len());
+                return copy.map(|answered| answered.reply.clone());
+            }
         }
-        let reply = match self.request(now, peer, &message) {
-            Ok(outcome) => outcome.encode(&message, datagram.len()),
+        let reply = self.serve(now, peer, &message, datagram.len());
+        let answered = reply.clone().map(|reply| {
+            let request = datagram.len();
+            Box::new(Answered { request, reply })
+        });
+        // A reply that was pushed out of the table meanwhile: a copy will be processed again.
+        let _ = self.dedup.reply(&peer, id, answered);
+        reply
+    }
+
+    /// The reply to a request, of at most `unverified` bytes as long as the peer may be anybody.
+    fn serve(
+        &mut self,
+        now: Now,
+        peer: Peer,
+        message: &Message<'_>,
+        unverified: usize,
+    ) -> Option<Vec<u8>> {
+        match self.request(now, peer, message) {
+            Ok(outcome) => outcome.encode(message, unverified),
             Err(internal) => {
                 error!("{peer}: {internal}");
-                Outcome::clear(Code::INTERNAL_SERVER_ERROR).encode(&message, datagram.len())
+                Outcome::clear(Code::INTERNAL_SERVER_ERROR).encode(message, unverified)
             }
-        };
-        // A reply that was pushed out of the table meanwhile: a copy will be processed again.
-        let _ = self.dedup.reply(&peer, message.message_id(), reply.clone());
-        reply
+        }
     }
 
     /// Makes everything durable that was only batched. Call at least once a second.
@@ -221,7 +262,7 @@ impl Engine {
     fn request(
         &mut self,
         now: Now,
-        peer: SocketAddr,
+        peer: Peer,
         message: &Message<'_>,
     ) -> Result<Outcome, Internal> {
         let body = message.body();
@@ -231,6 +272,9 @@ impl Engine {
             }
             Some(_) => return Ok(Outcome::clear(Code::BAD_OPTION)),
             None => {}
+        }
+        if discovery::is_asked(&body) {
+            return Ok(discovery::answer(&body));
         }
         if let Some(number) = body.unrecognised_critical(hello::OPTIONS) {
             debug!("{peer}: critical option {number} not understood");
@@ -251,11 +295,6 @@ impl Engine {
                 Code::UNAUTHORIZED,
                 Refusal::new(Reason::SessionUnknown, "say hello first"),
             ));
-        }
-        if body.path_is(&[".well-known", "core"]) && message.code() == Code::GET {
-            return Ok(Outcome::clear(Code::CONTENT)
-                .option(option::CONTENT_FORMAT, &[40])
-                .payload(b"</h>;rt=\"mote.hello\"".to_vec()));
         }
         Ok(Outcome::clear(Code::NOT_FOUND))
     }

@@ -1,7 +1,7 @@
 //! What becomes of a request: a reply, or a refusal with its reason.
 
 use mote_schemas::cbor::{self, Text};
-use mote_schemas::coap::{Code, Message};
+use mote_schemas::coap::{Block, Code, Message};
 use mote_schemas::message::ErrorReply;
 use mote_schemas::reason::Reason;
 
@@ -77,8 +77,17 @@ impl Outcome {
     pub(super) fn option(mut self, number: u16, value: &[u8]) -> Self {
         if let Outcome::Clear { options, .. } = &mut self {
             options.push((number, value.to_vec()));
+            // As they are written.
+            options.sort_by_key(|(number, _)| *number);
         }
         self
+    }
+
+    /// A Block1 or Block2 option.
+    pub(super) fn block(self, number: u16, block: Block) -> Self {
+        let value = block.encode().to_be_bytes();
+        let skip = block.encode().leading_zeros() as usize / 8;
+        self.option(number, &value[skip..])
     }
 
     pub(super) fn payload(mut self, bytes: Vec<u8>) -> Self {

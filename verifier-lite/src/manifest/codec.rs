@@ -11,7 +11,10 @@ use minicbor::data::Type;
 use minicbor::{Decoder, Encoder};
 
 use super::error::Fault;
-use super::{FileDigest, FileEntry, Manifest, ManifestError, StaticPcrs, check_path};
+use super::{
+    BootExpectations, FileDigest, FileEntry, Manifest, ManifestError, StaticPcrs, boot_codec,
+    check_path,
+};
 
 const FORMAT: u64 = 1;
 /// COSE algorithm id of SHA-256 (RFC 9054, 3.2).
@@ -26,6 +29,7 @@ mod key {
     pub(super) const FILES: u64 = 6;
     pub(super) const EXCLUSIONS: u64 = 7;
     pub(super) const PCRS: u64 = 8;
+    pub(super) const BOOT: u64 = 9;
 }
 
 pub(super) fn encode(manifest: &Manifest) -> Vec<u8> {
@@ -45,6 +49,7 @@ fn write(
         m.created.is_some(),
         !m.exclusions.is_empty(),
         !m.pcrs.is_empty(),
+        !m.boot.is_empty(),
     ];
     let keys = 5 + optional.iter().filter(|present| **present).count();
     e.map(keys as u64)?;
@@ -79,6 +84,10 @@ fn write(
                 }
             }
         }
+    }
+    if !m.boot.is_empty() {
+        e.u64(key::BOOT)?;
+        boot_codec::write(e, &m.boot)?;
     }
     Ok(())
 }
@@ -188,6 +197,7 @@ impl<'b> Reader<'b> {
         let (mut format, mut name, mut version, mut created) = (None, None, None, None);
         let (mut hash, mut files) = (None, None);
         let (mut exclusions, mut pcrs) = (Vec::new(), StaticPcrs::new());
+        let mut boot = BootExpectations::default();
         let mut previous = None;
         for _ in 0..self.map("a manifest (a map)")? {
             let offset = self.0.position();
@@ -202,6 +212,7 @@ impl<'b> Reader<'b> {
                 key::FILES => files = Some(self.files()?),
                 key::EXCLUSIONS => exclusions = self.exclusions()?,
                 key::PCRS => pcrs = self.pcrs()?,
+                key::BOOT => boot = boot_codec::read(self)?,
                 _ => return Err(ManifestError::at(offset, Fault::UnknownKey(key))),
             }
         }
@@ -215,6 +226,7 @@ impl<'b> Reader<'b> {
             files: files.ok_or_else(|| missing("the list of files"))?,
             exclusions,
             pcrs,
+            boot,
         })
     }
 

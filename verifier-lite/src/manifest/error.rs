@@ -53,6 +53,8 @@ pub enum Fault {
     BadGlob(String, String),
     /// PCR values that no TPM could have.
     BadPcr,
+    /// Boot expectations that no boot could meet.
+    BadBoot(&'static str),
     /// Not the JSON of a policy: what, and in which line and column.
     Json(String),
     /// A policy that contradicts itself or says something out of range.
@@ -187,6 +189,7 @@ impl fmt::Display for Fault {
                 "static PCR values: need PCR 0 to 23, at least one value each, \
                  of the size of their bank",
             ),
+            Self::BadBoot(why) => write!(f, "boot expectations: {why}"),
             Self::UnknownSigner(kid) => {
                 f.write_str("signed by key ")?;
                 crate::hex::write(f, kid)?;

@@ -8,7 +8,8 @@
 //! |---|---|
 //! | [`build`] | walk a root file system and hash it |
 //! | [`sums`] | read `sha256sum` output instead |
-//! | `codec` | deterministic CBOR, `cbor-schemas/cddl/manifest.cddl` |
+//! | `boot` | what is expected of the boot event log |
+//! | `codec`, `boot_codec` | deterministic CBOR, `cbor-schemas/cddl/manifest.cddl` |
 //! | `envelope` | the `COSE_Sign1` around it |
 //! | `reference` | the index that appraisal looks things up in |
 //!
@@ -21,6 +22,8 @@ use std::fmt;
 
 use bstr::{BStr, BString, ByteSlice};
 
+mod boot;
+mod boot_codec;
 pub mod build;
 pub(crate) mod codec;
 pub(crate) mod envelope;
@@ -28,9 +31,10 @@ mod error;
 mod reference;
 pub mod sums;
 
+pub use boot::{BootExpectations, KeyVariable, MAX_BOOT_VALUES, MAX_COMMAND_LINE};
 pub use envelope::{SignedManifest, VerifiedManifest, sign};
 pub use error::{Fault, ManifestError};
-pub use reference::{Exclusion, Match, Reference, ReferenceValues};
+pub use reference::{BootReference, Exclusion, Match, Reference, ReferenceValues};
 
 /// Largest manifest file, in bytes. 50,000 files take about 5 MB; a full desktop distribution with
 /// 500,000 about 50 MB.
@@ -83,6 +87,7 @@ pub struct Manifest {
     files: Vec<FileEntry>,
     exclusions: Vec<String>,
     pcrs: StaticPcrs,
+    boot: BootExpectations,
 }
 
 impl Manifest {
@@ -103,6 +108,7 @@ impl Manifest {
             files: merge(files),
             exclusions,
             pcrs,
+            boot: BootExpectations::default(),
         };
         manifest.exclusions.sort_unstable();
         manifest.exclusions.dedup();
@@ -112,6 +118,14 @@ impl Manifest {
         }
         manifest.check()?;
         Ok(manifest)
+    }
+
+    /// The same manifest with these expectations on the boot event log.
+    pub fn with_boot(mut self, mut boot: BootExpectations) -> Result<Self, ManifestError> {
+        boot.sort();
+        self.boot = boot;
+        self.check()?;
+        Ok(self)
     }
 
     /// Name of the image, such as `edge`.
@@ -149,6 +163,11 @@ impl Manifest {
         &self.pcrs
     }
 
+    /// What the boot event log must show. Empty: the manifest says nothing about it.
+    pub fn boot(&self) -> &BootExpectations {
+        &self.boot
+    }
+
     /// The rules that the CDDL cannot say or that a constructor could break.
     fn check(&self) -> Result<(), ManifestError> {
         check_label("name", &self.name)?;
@@ -165,6 +184,7 @@ impl Manifest {
         for glob in &self.exclusions {
             compile_glob(glob)?;
         }
+        self.boot.check()?;
         for (&alg, values) in &self.pcrs {
             let Some(size) = digest_size(alg) else {
                 return Err(Fault::UnsupportedHash(i64::from(alg)).into());

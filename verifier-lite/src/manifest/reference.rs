@@ -9,7 +9,10 @@ use bstr::{BStr, ByteSlice};
 use globset::{Candidate, GlobSet};
 
 use super::error::Fault;
-use super::{FileDigest, ManifestError, VerifiedManifest, compile_glob};
+use super::{
+    BootExpectations, FileDigest, ManifestError, StaticPcrs, VerifiedManifest, compile_glob,
+};
+use crate::ima_signature::Keyring;
 
 /// Globs of paths that are not judged.
 #[derive(Clone, Debug)]
@@ -84,6 +87,19 @@ pub struct ReferenceValues {
     by_digest: Vec<u32>,
     labels: Vec<String>,
     exclusion: Exclusion,
+    boot: Vec<BootReference>,
+    ima_keys: Option<Keyring>,
+}
+
+/// What one manifest says about the boot of the image version that it is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BootReference {
+    /// `name-version` of the manifest.
+    pub manifest: String,
+    /// Values that boot PCRs may have.
+    pub pcrs: StaticPcrs,
+    /// What the boot event log must show.
+    pub expectations: BootExpectations,
 }
 
 impl fmt::Debug for ReferenceValues {
@@ -106,6 +122,7 @@ impl ReferenceValues {
         let mut entries: Vec<Entry> = Vec::new();
         let mut labels: Vec<String> = Vec::new();
         let mut globs: Vec<String> = Vec::new();
+        let mut boot = Vec::new();
         for verified in manifests {
             let manifest = verified.manifest();
             let full = |_| ManifestError::from(Fault::TooMany("reference values"));
@@ -124,6 +141,13 @@ impl ReferenceValues {
             }
             u32::try_from(entries.len()).map_err(full)?;
             globs.extend_from_slice(manifest.exclusions());
+            if !manifest.pcrs().is_empty() || !manifest.boot().is_empty() {
+                boot.push(BootReference {
+                    manifest: manifest.label(),
+                    pcrs: manifest.pcrs().clone(),
+                    expectations: manifest.boot().clone(),
+                });
+            }
             labels.push(manifest.label());
         }
         globs.sort_unstable();
@@ -142,7 +166,23 @@ impl ReferenceValues {
             by_path: entries,
             by_digest,
             labels,
+            boot,
+            ima_keys: None,
         })
+    }
+
+    /// The same, and files that no manifest lists are looked at for a signature by one of these keys.
+    #[must_use]
+    pub fn with_ima_keys(self, keys: Keyring) -> Self {
+        Self {
+            ima_keys: Some(keys),
+            ..self
+        }
+    }
+
+    /// The keys that may sign files, if signatures count.
+    pub fn ima_keys(&self) -> Option<&Keyring> {
+        self.ima_keys.as_ref()
     }
 
     /// What is known about a file measured with this digest under this path.
@@ -195,6 +235,11 @@ impl ReferenceValues {
     /// Whether there are none: then nothing measured can be known.
     pub fn is_empty(&self) -> bool {
         self.by_path.is_empty()
+    }
+
+    /// What manifests say about the boot; those that say nothing are left out.
+    pub fn boot(&self) -> &[BootReference] {
+        &self.boot
     }
 
     /// `name-version` of each manifest, in the order they were given.

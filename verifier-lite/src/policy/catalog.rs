@@ -15,9 +15,10 @@ use mote_schemas::message::DeviceId;
 use super::effective::EffectivePolicy;
 use super::{ManifestRef, Policy, PolicyError, SignedPolicy, VerifiedPolicy, Which};
 use crate::hex;
+use crate::ima_signature::{FileKey, Keyring};
 use crate::manifest::{ReferenceValues, SignedManifest, VerifiedManifest};
 use crate::signing_key::PublicKey;
-use crate::store::{ObjectKind, Store, StoreError};
+use crate::store::{Change, ObjectKind, Store, StoreError};
 
 /// What a trusted key may sign.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
@@ -116,6 +117,23 @@ fn to_bytes<T: Encode<()>>(value: &T) -> Vec<u8> {
     }
 }
 
+/// Stores a manifest, and trust in the key that signed it for manifests.
+pub fn trust_and_add(key: &PublicKey, manifest: Vec<u8>) -> Result<[Change; 2], PolicyError> {
+    let signed = SignedManifest::parse(&manifest)?;
+    let verified = signed.verify(std::slice::from_ref(key))?;
+    let uses = Uses {
+        manifests: true,
+        policies: false,
+    };
+    let id = hex::encode(&key.key_id());
+    let key = key.clone();
+    let name = hex::encode(&verified.digest());
+    Ok([
+        Change::PutObject(ObjectKind::Key, id, TrustedKey { key, uses }.to_bytes()),
+        Change::PutObject(ObjectKind::Manifest, name, manifest),
+    ])
+}
+
 /// Name of the stored object of a policy. Versions sort by number.
 pub fn policy_object_name(policy: &Policy) -> String {
     format!("{}@{:020}", policy.name, policy.version)
@@ -161,7 +179,27 @@ pub struct Catalog {
     policies: BTreeMap<String, BTreeMap<u64, Arc<VerifiedPolicy>>>,
     bindings: BTreeMap<String, Vec<String>>,
     labels: BTreeMap<String, Vec<String>>,
+    ima_keys: Option<Keyring>,
     problems: Vec<String>,
+}
+
+/// Keys whose IMA signatures count, as they are stored.
+#[derive(Encode, Decode)]
+#[cbor(map)]
+struct StoredImaKeys {
+    #[n(0)]
+    ders: Vec<minicbor::bytes::ByteVec>,
+    #[n(1)]
+    learn_from: Vec<String>,
+}
+
+/// The keys of a keyring and the kernel keyrings that it learns from, as they are stored.
+pub fn ima_keys_bytes(keys: &Keyring, learn_from: &[String]) -> Vec<u8> {
+    let ders = keys.all().iter().map(|key| key.der().to_vec().into());
+    to_bytes(&StoredImaKeys {
+        ders: ders.collect(),
+        learn_from: learn_from.to_vec(),
+    })
 }
 
 impl Catalog {
@@ -199,6 +237,20 @@ impl Catalog {
                 }
                 Err(error) => catalog.problems.push(format!("policy {name}: {error}")),
             }
+        }
+        for name in store.object_names(ObjectKind::ImaKeys)? {
+            let stored: StoredImaKeys = decode(store, ObjectKind::ImaKeys, "IMA keys", &name)?;
+            let mut keyring = Keyring::default();
+            for der in &stored.ders {
+                match FileKey::from_der(der) {
+                    Ok(key) => keyring.add(key),
+                    Err(error) => catalog.problems.push(format!("IMA key: {error}")),
+                }
+            }
+            for kernel_keyring in &stored.learn_from {
+                keyring.learn_from(kernel_keyring);
+            }
+            catalog.ima_keys = Some(keyring);
         }
         for name in store.object_names(ObjectKind::Binding)? {
             let policies = decode(store, ObjectKind::Binding, "bindings", &name)?;
@@ -495,6 +547,7 @@ impl Cache {
         let references = self.references(store, of_manifests.clone())?;
         let until = valid_until.map(|seconds| seconds.saturating_mul(1000));
         let mut effective = EffectivePolicy::new(policies, references, until);
+        effective.allow_ima_keys(catalog.ima_keys.as_ref());
         effective.set_id(digests, &of_manifests);
         Ok(effective)
     }

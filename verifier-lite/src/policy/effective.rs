@@ -13,7 +13,8 @@ use mote_schemas::tpm::Digest;
 
 use super::{Mode, Policy};
 use crate::appraise::{KnownFile, ReferenceLookup};
-use crate::manifest::{Exclusion, ReferenceValues};
+use crate::ima_signature::{FileKey, ImaKeyring, KeyId, Keyring};
+use crate::manifest::{BootReference, Exclusion, ReferenceValues};
 
 /// Seconds until a result is stale, where no policy says otherwise: a day. Devices that sleep longer
 /// have a policy that says so.
@@ -105,6 +106,30 @@ pub struct EffectivePolicy {
     rules: Rules,
     valid_until: Option<u64>,
     nothing: bool,
+    signers: Option<Signers>,
+}
+
+/// Keys whose signature accounts for a file: those stored, of which a policy may name some.
+#[derive(Clone, Debug)]
+struct Signers {
+    keys: Keyring,
+    /// Ids of those allowed; empty: all, and those that are learned.
+    allowed: Vec<Vec<u8>>,
+}
+
+impl ImaKeyring for Signers {
+    fn keys(&self, id: KeyId) -> Vec<&FileKey> {
+        let allowed = self.allowed.is_empty() || self.allowed.iter().any(|a| a[..] == id.0);
+        if allowed {
+            self.keys.keys(id)
+        } else {
+            Vec::new()
+        }
+    }
+
+    fn learns_from(&self, kernel_keyring: &[u8]) -> bool {
+        self.allowed.is_empty() && self.keys.learns_from(kernel_keyring)
+    }
 }
 
 impl EffectivePolicy {
@@ -128,6 +153,7 @@ impl EffectivePolicy {
             rules: Rules::of(policies),
             valid_until,
             nothing: false,
+            signers: None,
         }
     }
 
@@ -138,6 +164,14 @@ impl EffectivePolicy {
         policy
     }
 
+    /// Lets files count that one of these keys signed, as far as the policies allow it.
+    pub(super) fn allow_ima_keys(&mut self, keys: Option<&Keyring>) {
+        self.signers = keys.map(|keys| Signers {
+            keys: keys.clone(),
+            allowed: self.rules.ima_keys.clone(),
+        });
+    }
+
     pub(super) fn set_id(&mut self, policies: &[[u8; 32]], manifests: &[[u8; 32]]) {
         let mut context = digest::Context::new(&digest::SHA256);
         context.update(b"mote/1 effective policy");
@@ -146,6 +180,9 @@ impl EffectivePolicy {
             for digest in part {
                 context.update(digest);
             }
+        }
+        for key in self.signers.iter().flat_map(|signers| signers.keys.all()) {
+            context.update(digest::digest(&digest::SHA256, key.der()).as_ref());
         }
         self.id.copy_from_slice(context.finish().as_ref());
     }
@@ -225,5 +262,17 @@ impl ReferenceLookup for EffectivePolicy {
         let by_policy = self.exclusion.as_ref().and_then(|e| e.matches(path));
         let by_manifest = !self.nothing && self.references.is_excluded(path);
         by_manifest || by_policy.is_some()
+    }
+
+    fn boot(&self) -> &[BootReference] {
+        if self.nothing {
+            return &[];
+        }
+        self.references.boot()
+    }
+
+    fn ima_keyring(&self) -> Option<&dyn ImaKeyring> {
+        let signers = self.signers.as_ref().filter(|_| !self.nothing);
+        signers.map(|signers| signers as &dyn ImaKeyring)
     }
 }

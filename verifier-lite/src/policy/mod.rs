@@ -39,7 +39,7 @@ mod weight;
 
 pub use catalog::{
     Catalog, ManifestInfo, Policies, Target, TrustedKey, Uses, binding_bytes, device_target,
-    labels_bytes, policy_object_name,
+    ima_keys_bytes, labels_bytes, policy_object_name, trust_and_add,
 };
 pub use effective::{DEFAULT_STALE_AFTER, EffectivePolicy, Rules};
 pub use settle::{Settled, settle};

@@ -8,7 +8,8 @@ use mote_schemas::ima::Endian;
 use mote_schemas::reason::Reason;
 
 use super::{EffectivePolicy, Settled, reason_is_of_content, settle};
-use crate::appraise::appraise;
+use crate::appraise::appraise_next;
+use crate::ima_signature::LearnedKeys;
 use crate::prefix::{Certified, LogState};
 use crate::store::{
     BootState, Change, Content, Deviation, DeviceId, DeviceRecord, MAX_DEVIATIONS, Record, Store,
@@ -59,8 +60,12 @@ pub fn evaluate(
             return Ok(None);
         }
     };
-    let appraisal = appraise(&certified, policy, Endian::Little);
-    let content = Content::default();
+    let mut learned = LearnedKeys::default();
+    let appraisal = appraise_next(&certified, policy, &mut learned, Endian::Little);
+    let content = Content {
+        learned_keys: learned.ders().map(|der| der.to_vec().into()).collect(),
+        ..Content::default()
+    };
     Ok(Some(settle(
         policy,
         &record.ak_public,

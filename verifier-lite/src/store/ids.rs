@@ -54,6 +54,8 @@ pub enum ObjectKind {
     Binding = 4,
     /// Labels of a device; by its id.
     Labels = 5,
+    /// Keys whose IMA signatures count; one object, named `all`.
+    ImaKeys = 6,
 }
 
 #[cfg(test)]

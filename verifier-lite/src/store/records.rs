@@ -94,7 +94,8 @@ pub struct BootState {
     /// When this verifier first heard of this boot.
     #[n(5)]
     pub since: u64,
-    /// When the last quote was accepted.
+    /// When the last quote came that has been appraised, in this boot or an earlier one; 0 if none
+    /// has. A quote whose records are withheld makes no verdict look fresh.
     #[n(6)]
     pub quoted_at: u64,
     /// Number of records that a quote has certified; those received beyond are the tail, which waits.
@@ -112,6 +113,21 @@ pub struct BootState {
     /// What the certified records come down to.
     #[n(11)]
     pub content: Content,
+    /// What else the last accepted quote said, for rebuilding the next.
+    #[n(12)]
+    pub quoted: Option<Quoted>,
+}
+
+/// What quotes of one boot have in common.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Quoted {
+    /// `TPMS_ATTEST.firmwareVersion`.
+    #[n(0)]
+    pub firmware_version: u64,
+    /// `TPML_PCR_SELECTION`.
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub selection: Vec<u8>,
 }
 
 /// The appraisal of all certified records of a boot: it only gets worse until the next one.
@@ -124,6 +140,9 @@ pub struct Content {
     /// Tokens of the reason registry, in the order of their first record.
     #[n(1)]
     pub reasons: Vec<String>,
+    /// Keys that the log has shown being added to a keyring that is learned from, DER.
+    #[cbor(n(2), default)]
+    pub learned_keys: Vec<minicbor::bytes::ByteVec>,
     /// Id of the effective policy that it was reached under; none before the first.
     #[cbor(n(3), with = "minicbor::bytes")]
     pub policy: Option<[u8; 32]>,
@@ -148,6 +167,9 @@ pub struct OutstandingQuote {
     /// No record from this number on is covered: when so many have come, they must match.
     #[n(4)]
     pub records: u64,
+    /// When it came.
+    #[cbor(n(5), default)]
+    pub at: u64,
 }
 
 /// The values of some PCRs of one bank.

@@ -43,10 +43,13 @@ fn device() -> DeviceRecord {
                 extra_data: vec![12; 32],
                 claims: vec![],
                 records: 70,
+                at: 4_000,
             }),
+            quoted: None,
             content: Content {
                 tier: Tier::Warning,
                 reasons: vec!["clock-unsafe".into()],
+                learned_keys: vec![vec![0x30, 1, 2].into()],
                 policy: Some([7; 32]),
             },
         }),

@@ -156,6 +156,7 @@ pub(crate) fn device(dir: &TempDir, files: &[(&str, u8)]) {
         log_pcrs: 1 << 10,
         outstanding: None,
         content: Content::default(),
+        quoted: None,
     };
     let device = DeviceRecord {
         ek_public: vec![1; 90],

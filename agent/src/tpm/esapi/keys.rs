@@ -19,7 +19,8 @@ use tss_esapi::traits::Marshall;
 use super::fault::{Fault, during, tpm_kind};
 use super::guard::Flush;
 use super::nv;
-use super::template::{self, Algorithm};
+use super::template;
+use crate::tpm::certificate::Algorithm;
 use crate::tpm::{KeyKind, TpmError};
 
 /// `auto`: the key that has a certificate, since that is the one the manufacturer vouches for.

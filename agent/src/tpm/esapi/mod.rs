@@ -26,7 +26,8 @@ use self::keys::{
     bounded, choose_attestation_key, choose_endorsement_key, create_primary, load_endorsement_key,
     public_bytes, start_endorsement_session,
 };
-use self::template::Algorithm;
+use super::certificate::Algorithm;
+use super::selection;
 use super::{
     HeldHandles, Identity, PcrSelection, Quote, Secret, Tpm, TpmAddress, TpmError, TpmOptions,
 };
@@ -134,7 +135,7 @@ impl Tpm for EsapiTpm {
 
     fn read_pcrs(&mut self, selection: &[PcrSelection], out: &mut [u8]) -> Result<usize, TpmError> {
         self.with(|open, _| {
-            pcr::check(selection, &pcr::banks(&mut open.context)?)?;
+            selection::check(selection, &pcr::banks(&mut open.context)?)?;
             pcr::read(&mut open.context, selection, out)
         })
     }
@@ -272,7 +273,7 @@ impl Open {
         qualifying_data: &[u8; 32],
     ) -> Result<Quote, Fault> {
         const COMMAND: &str = "TPM2_Quote";
-        pcr::check(selection, &pcr::banks(&mut self.context)?)?;
+        selection::check(selection, &pcr::banks(&mut self.context)?)?;
         let list = pcr::to_list(selection)?;
         let ak = self.attestation_key(options)?;
         let data = Data::try_from(qualifying_data.as_slice()).map_err(during(COMMAND))?;

@@ -1,15 +1,12 @@
 //! PCR selections in the library's form, and reading PCRs (TPM 2.0 Library part 3, 22.4).
 
-use mote_schemas::tpm::HashAlg;
 use tss_esapi::structures::{CapabilityData, PcrSelectionList};
 use tss_esapi::tss2_esys::{TPML_PCR_SELECTION, TPMS_PCR_SELECTION};
 use tss_esapi::{Context, constants::CapabilityType};
 
 use super::fault::{Fault, during};
+use crate::tpm::selection::{ATTEMPTS, digest_size, room, slot};
 use crate::tpm::{PcrSelection, TpmError};
-
-/// How often a set of PCRs is read anew because some changed meanwhile.
-const ATTEMPTS: u32 = 8;
 
 /// `TPM2_GetCapability(TPM_CAP_PCRS)`: the banks of hashes known here that have PCRs.
 pub(super) fn banks(context: &mut Context) -> Result<Vec<PcrSelection>, Fault> {
@@ -20,33 +17,6 @@ pub(super) fn banks(context: &mut Context) -> Result<Vec<PcrSelection>, Fault> {
         return Ok(Vec::new());
     };
     Ok(from_list(list))
-}
-
-/// Refuses what the TPM would leave out of a quote without a word.
-pub(super) fn check(selection: &[PcrSelection], banks: &[PcrSelection]) -> Result<(), TpmError> {
-    for (at, wanted) in selection.iter().enumerate() {
-        let twice = selection[..at]
-            .iter()
-            .any(|other| other.bank == wanted.bank);
-        if twice || wanted.mask == 0 {
-            return Err(TpmError::BadSelection);
-        }
-        let present = banks
-            .iter()
-            .find(|bank| bank.bank == wanted.bank)
-            .map_or(0, |bank| bank.mask);
-        let missing = wanted.mask & !present;
-        if missing != 0 {
-            return Err(TpmError::NoSuchPcr {
-                bank: wanted.bank,
-                missing,
-            });
-        }
-    }
-    if selection.is_empty() || selection.len() > mote_schemas::limits::MAX_PCR_BANKS {
-        return Err(TpmError::BadSelection);
-    }
-    Ok(())
 }
 
 /// The library's builder keeps banks in a hash map and so in random order; the order is part of
@@ -78,27 +48,14 @@ fn from_list(list: PcrSelectionList) -> Vec<PcrSelection> {
         .collect()
 }
 
-/// Bytes of one PCR of a bank.
-fn digest_size(bank: u16) -> usize {
-    HashAlg::from_u16(bank).map_or(0, HashAlg::digest_len)
-}
-
 /// Copies the values of the selected PCRs into `out`, all of one moment; returns their length.
 pub(super) fn read(
     context: &mut Context,
     selection: &[PcrSelection],
     out: &mut [u8],
 ) -> Result<usize, Fault> {
-    let size = selection
-        .iter()
-        .map(|bank| bank.mask.count_ones() as usize * digest_size(bank.bank))
-        .sum();
-    let limit = out.len();
-    let out = out.get_mut(..size).ok_or(TpmError::TooLarge {
-        what: "the selected PCRs",
-        size,
-        limit,
-    })?;
+    let out = room(selection, out)?;
+    let size = out.len();
     for _ in 0..ATTEMPTS {
         if read_once(context, selection, out)? {
             return Ok(size);
@@ -148,28 +105,6 @@ fn read_once(
         }
     }
     Ok(true)
-}
-
-/// Where the value of a PCR belongs in `out`; `None` when it was not asked for.
-fn slot<'o>(
-    selection: &[PcrSelection],
-    bank: u16,
-    pcr: u32,
-    out: &'o mut [u8],
-) -> Option<&'o mut [u8]> {
-    let mut at = 0;
-    for wanted in selection {
-        let size = digest_size(wanted.bank);
-        if wanted.bank == bank {
-            if wanted.mask & (1 << pcr) == 0 {
-                return None;
-            }
-            at += (wanted.mask & ((1 << pcr) - 1)).count_ones() as usize * size;
-            return out.get_mut(at..at + size);
-        }
-        at += wanted.mask.count_ones() as usize * size;
-    }
-    None
 }
 
 fn unasked() -> Fault {

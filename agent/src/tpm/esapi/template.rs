@@ -14,14 +14,7 @@ use tss_esapi::structures::{
     RsaExponent, RsaScheme, SymmetricDefinitionObject,
 };
 
-/// Kind of a key, where both the endorsement and the attestation key have a choice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Algorithm {
-    /// ECC NIST P-256.
-    Ecc,
-    /// RSA-2048.
-    Rsa,
-}
+use crate::tpm::certificate::Algorithm;
 
 /// Starts the AK's `unique` field. Without it, any other software that makes a restricted ECDSA
 /// primary from an empty template would get the very same key, and share it with us.

@@ -1,14 +1,13 @@
-//! What any implementation of [`Tpm`] must do, on a real swtpm, judged by tpm2-tools.
+//! What any implementation of [`Tpm`] must do, on a real swtpm, judged by tpm2-tools. Each has a test
+//! binary of its own, which says how to connect.
 //!
 //! Tools: swtpm, swtpm-tools, tpm2-tools.
-#![allow(clippy::unwrap_used)]
 
-mod common;
-
-use common::interposer::{command_code, interpose, pcr_extend};
-use common::{Dir, Swtpm, run, split_tpm2b, tpm2b};
+use super::common::interposer::{command_code, interpose, pcr_extend};
+use super::common::{Dir, Swtpm, run, split_tpm2b, tpm2b};
+use super::connect;
 use mote_agent::tpm::{
-    EsapiTpm, HeldHandles, Identity, KeyKind, PcrSelection, Tpm, TpmAddress, TpmError, TpmOptions,
+    HeldHandles, Identity, KeyKind, PcrSelection, Tpm, TpmAddress, TpmError, TpmOptions,
 };
 use mote_schemas::limits::MAX_EK_CERTIFICATE;
 use sha2::{Digest as _, Sha256};
@@ -23,10 +22,6 @@ const ECC: u16 = 0x0023;
 const RSA: u16 = 0x0001;
 /// PCRs 0 to 10 and 14.
 const BOOT_AND_IMA: u32 = 0x47FF;
-
-fn connect(options: TpmOptions) -> Result<Box<dyn Tpm>, TpmError> {
-    Ok(Box::new(EsapiTpm::new(options)?))
-}
 
 fn open(swtpm: &Swtpm, ek: KeyKind, ak: KeyKind) -> Box<dyn Tpm> {
     let address = swtpm.address();

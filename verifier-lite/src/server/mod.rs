@@ -1,10 +1,18 @@
-//! The verifier's edges: UDP socket, admin socket, both clocks, the flush; no protocol.
+//! The verifier's edges: UDP socket, TLS connections, admin socket, both clocks, the flush; no protocol.
+//!
+//! | module | what |
+//! |---|---|
+//! | `stream` | connections (RFC 8323) |
+//! | [`tls`] | their certificates |
 //!
 //! One lock around the [`Engine`]: a heartbeat costs about one signature check, and commits are
 //! serial anyway.
 
+mod stream;
+pub mod tls;
+
 use std::io;
-use std::net::UdpSocket;
+use std::net::{TcpListener, UdpSocket};
 use std::os::unix::net::UnixListener;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,6 +21,7 @@ use std::time::{Duration, Instant as Clock, SystemTime, UNIX_EPOCH};
 
 use log::{error, warn};
 use mote_schemas::time::Instant;
+use rustls::ServerConfig;
 
 use crate::admin::{self, Effect, Request, Response, socket};
 use crate::engine::{Engine, Now};
@@ -38,10 +47,14 @@ const MAX_DATAGRAM: usize = 65_535;
 /// Operators served at once; a further one waits for the listener's queue.
 const MAX_OPERATORS: usize = 8;
 
+/// Where connections are accepted, and how they are encrypted.
+pub type Secure = (TcpListener, Arc<ServerConfig>);
+
 /// Serves until `stop`. `operators` is the admin socket.
 pub fn serve(
     engine: Engine,
     socket: &UdpSocket,
+    secure: Option<&Secure>,
     operators: &UnixListener,
     stop: &Arc<AtomicBool>,
 ) -> io::Result<()> {
@@ -51,6 +64,14 @@ pub fn serve(
     operators.set_nonblocking(true)?;
     thread::scope(|scope| {
         scope.spawn(|| serve_operators(&engine, operators, stop));
+        if let Some((listener, config)) = secure {
+            let answer = |peer, datagram: &[u8]| lock(&engine).handle(now(clock), peer, datagram);
+            scope.spawn(move || {
+                if let Err(error) = stream::serve(listener, config, &answer, stop) {
+                    error!("no connections any more: {error}");
+                }
+            });
+        }
         let result = serve_devices(&engine, socket, clock, stop);
         stop.store(true, Ordering::Relaxed);
         result

@@ -1,0 +1,234 @@
+//! TLS 1.3 around CoAP (RFC 8323, 8): rustls over a non-blocking socket.
+//!
+//! An outer coat: OSCORE inside keeps its own promises whatever happens here. What TLS adds is that a
+//! network sees less, and that only the right server is spoken to at all. The server is known by a
+//! chain to a configured authority, or by the SHA-256 of its certificate or public key, which needs no
+//! clock: a device without one cannot judge validity dates.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::{
+    CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, Error, RootCertStore,
+    SignatureScheme,
+};
+use sha2::{Digest, Sha256};
+use smol::Async;
+
+use crate::config::TlsSettings;
+
+/// ALPN of CoAP over TLS (RFC 8323, 8.2).
+const ALPN: &[u8] = b"coap";
+
+/// Whom to believe, and who we are.
+#[derive(Clone, Debug)]
+pub struct TlsClient(Arc<ClientConfig>);
+
+impl TlsClient {
+    /// Reads the files that the settings name.
+    pub fn new(settings: &TlsSettings) -> Result<Self, String> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let algorithms = provider.signature_verification_algorithms;
+        let builder = builder(provider)?;
+        let builder = match (&settings.pin, &settings.ca) {
+            (Some(pin), _) => builder
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(Pinned {
+                    digest: *pin,
+                    algorithms,
+                })),
+            (None, Some(ca)) => {
+                let mut roots = RootCertStore::empty();
+                let file = ca.display();
+                let certificates = CertificateDer::pem_file_iter(ca)
+                    .map_err(|error| format!("{file}: {error}"))?;
+                for certificate in certificates {
+                    certificate
+                        .map_err(|error| error.to_string())
+                        .and_then(|root| roots.add(root).map_err(|error| error.to_string()))
+                        .map_err(|error| format!("{file}: {error}"))?;
+                }
+                if roots.is_empty() {
+                    return Err(format!("{file} holds no certificate (PEM)"));
+                }
+                builder.with_root_certificates(roots)
+            }
+            (None, None) => return Err("neither tls_pin nor tls_ca is set".to_owned()),
+        };
+        let mut config = match (&settings.certificate, &settings.key) {
+            (Some(certificate), Some(key)) => {
+                let chain = CertificateDer::pem_file_iter(certificate)
+                    .and_then(Iterator::collect)
+                    .map_err(|error| format!("{}: {error}", certificate.display()))?;
+                let secret = PrivateKeyDer::from_pem_file(key)
+                    .map_err(|error| format!("{}: {error}", key.display()))?;
+                builder
+                    .with_client_auth_cert(chain, secret)
+                    .map_err(|error| format!("{}: {error}", key.display()))?
+            }
+            _ => builder.with_no_client_auth(),
+        };
+        config.alpn_protocols = vec![ALPN.to_vec()];
+        Ok(TlsClient(Arc::new(config)))
+    }
+}
+
+fn builder(
+    provider: Arc<CryptoProvider>,
+) -> Result<rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier>, String> {
+    ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(|error| error.to_string())
+}
+
+/// Believes one certificate, or one key in whatever certificate.
+#[derive(Debug)]
+struct Pinned {
+    digest: [u8; 32],
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl ServerCertVerifier for Pinned {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let key = ParsedCertificate::try_from(end_entity)?.subject_public_key_info();
+        let is_pinned = |bytes: &[u8]| Sha256::digest(bytes)[..] == self.digest;
+        if is_pinned(end_entity) || is_pinned(&key) {
+            Ok(ServerCertVerified::assertion())
+        } else {
+            Err(CertificateError::ApplicationVerificationFailure.into())
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _certificate: &CertificateDer<'_>,
+        _signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        // TLS 1.2 is not offered.
+        Err(Error::General("TLS 1.2".to_owned()))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, certificate, signature, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
+
+/// A connection whose handshake is done.
+pub(super) struct Tls {
+    socket: Async<TcpStream>,
+    session: ClientConnection,
+}
+
+impl Tls {
+    /// Connects to the first address of `server` (`host:port`) that answers.
+    pub(super) async fn connect(server: &str, client: &TlsClient) -> io::Result<Self> {
+        let (host, _) = server
+            .rsplit_once(':')
+            .ok_or_else(|| io::Error::other("no port"))?;
+        let name = host.trim_start_matches('[').trim_end_matches(']');
+        let name = name.split('%').next().unwrap_or(name).to_owned();
+        let name = ServerName::try_from(name).map_err(io::Error::other)?;
+        let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+        for address in server.to_socket_addrs()? {
+            match Async::<TcpStream>::connect(address).await {
+                Ok(socket) => {
+                    socket.get_ref().set_nodelay(true)?;
+                    let session = ClientConnection::new(Arc::clone(&client.0), name)
+                        .map_err(io::Error::other)?;
+                    let mut tls = Tls { socket, session };
+                    while tls.session.is_handshaking() {
+                        tls.flush().await?;
+                        tls.take().await?;
+                    }
+                    tls.flush().await?;
+                    return Ok(tls);
+                }
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    /// At least one byte, into `out`. May be dropped and called again.
+    pub(super) async fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.session.reader().read(out) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                other => return other,
+            }
+            self.flush().await?;
+            self.take().await?;
+        }
+    }
+
+    /// All of it. If dropped, what is left goes out with the next call.
+    pub(super) async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.session.writer().write_all(bytes)?;
+        self.flush().await
+    }
+
+    async fn flush(&mut self) -> io::Result<()> {
+        while self.session.wants_write() {
+            match self.session.write_tls(&mut self.socket.get_ref()) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.socket.writable().await?;
+                }
+                other => {
+                    other?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What the peer has sent since.
+    async fn take(&mut self) -> io::Result<()> {
+        loop {
+            match self.session.read_tls(&mut self.socket.get_ref()) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(_) => break,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.socket.readable().await?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        if let Err(error) = self.session.process_new_packets() {
+            // The alert that says why.
+            let _ = self.flush().await;
+            return Err(io::Error::new(io::ErrorKind::InvalidData, error));
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tls").finish_non_exhaustive()
+    }
+}

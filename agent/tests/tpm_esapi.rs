@@ -1,0 +1,12 @@
+//! The suite of `common/tpm_suite.rs`, on tpm2-tss.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+#[path = "common/tpm_suite.rs"]
+mod suite;
+
+use mote_agent::tpm::{EsapiTpm, Tpm, TpmError, TpmOptions};
+
+fn connect(options: TpmOptions) -> Result<Box<dyn Tpm>, TpmError> {
+    Ok(Box::new(EsapiTpm::new(options)?))
+}

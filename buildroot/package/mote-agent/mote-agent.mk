@@ -1,0 +1,68 @@
+################################################################################
+#
+# mote-agent
+#
+################################################################################
+
+MOTE_AGENT_VERSION = $(MOTE_COMMIT)
+MOTE_AGENT_SITE = $(call qstrip,$(BR2_MOTE_GIT))
+MOTE_AGENT_SITE_METHOD = git
+MOTE_AGENT_SUBDIR = agent
+MOTE_AGENT_LICENSE = Apache-2.0
+MOTE_AGENT_LICENSE_FILES = LICENSE
+
+# cargo install builds a second time, so both steps need the same features.
+MOTE_AGENT_FEATURES = $(subst $(space),$(comma),$(strip \
+	$(if $(BR2_PACKAGE_MOTE_AGENT_TPM_DIRECT),tpm-direct) \
+	$(if $(BR2_PACKAGE_MOTE_AGENT_TPM2_TSS),esapi)))
+MOTE_AGENT_CARGO_BUILD_OPTS = --no-default-features --features $(MOTE_AGENT_FEATURES)
+MOTE_AGENT_CARGO_INSTALL_OPTS = $(MOTE_AGENT_CARGO_BUILD_OPTS)
+
+ifeq ($(BR2_PACKAGE_MOTE_AGENT_TPM2_TSS),y)
+MOTE_AGENT_DEPENDENCIES += tpm2-tss host-pkgconf
+endif
+
+MOTE_AGENT_VERIFIER = $(call qstrip,$(BR2_PACKAGE_MOTE_AGENT_VERIFIER))
+MOTE_AGENT_VERIFIER_KEY = $(call qstrip,$(BR2_PACKAGE_MOTE_AGENT_VERIFIER_KEY))
+
+ifneq ($(MOTE_AGENT_VERIFIER),)
+define MOTE_AGENT_INSTALL_CONFIG
+	$(INSTALL) -D -m 0640 $(MOTE_AGENT_VERIFIER_KEY) $(TARGET_DIR)/etc/mote/verifier.pub
+	printf 'verifier = "%s"\nverifier_key = "/etc/mote/verifier.pub"\n' \
+		'$(MOTE_AGENT_VERIFIER)' > $(TARGET_DIR)/etc/mote/agent.toml
+	chmod 0640 $(TARGET_DIR)/etc/mote/agent.toml
+endef
+MOTE_AGENT_POST_INSTALL_TARGET_HOOKS += MOTE_AGENT_INSTALL_CONFIG
+endif
+
+# The agent starts as root, opens TPM and measurement list, and needs no more.
+define MOTE_AGENT_INSTALL_INIT_SYSV
+	$(INSTALL) -D -m 0755 $(MOTE_AGENT_PKGDIR)/S15securityfs $(TARGET_DIR)/etc/init.d/S15securityfs
+	$(INSTALL) -D -m 0755 $(MOTE_AGENT_PKGDIR)/S60mote-agent $(TARGET_DIR)/etc/init.d/S60mote-agent
+endef
+
+define MOTE_AGENT_INSTALL_INIT_SYSTEMD
+	$(INSTALL) -D -m 0644 $(MOTE_AGENT_PKGDIR)/mote-agent.service \
+		$(TARGET_DIR)/usr/lib/systemd/system/mote-agent.service
+endef
+
+# The group that may use the TPM, as udev and tpm2-tss name it; board/common/mdev-tpm.sh.
+define MOTE_AGENT_USERS
+	tss -1 tss -1 * - - - TPM users
+endef
+
+# IMA must find the TPM when it starts, so its driver is built in; see board/common/mote.config.
+define MOTE_AGENT_LINUX_CONFIG_FIXUPS
+	$(call KCONFIG_ENABLE_OPT,CONFIG_SECURITY)
+	$(call KCONFIG_ENABLE_OPT,CONFIG_SECURITYFS)
+	$(call KCONFIG_ENABLE_OPT,CONFIG_TCG_TPM)
+	$(call KCONFIG_ENABLE_OPT,CONFIG_INTEGRITY)
+	$(call KCONFIG_ENABLE_OPT,CONFIG_CRYPTO_SHA256)
+	$(call KCONFIG_ENABLE_OPT,CONFIG_IMA)
+	$(call KCONFIG_DISABLE_OPT,CONFIG_IMA_DEFAULT_HASH_SHA1)
+	$(call KCONFIG_ENABLE_OPT,CONFIG_IMA_DEFAULT_HASH_SHA256)
+endef
+
+$(eval $(cargo-package))
+
+BR_NO_CHECK_HASH_FOR += $(MOTE_AGENT_SOURCE)

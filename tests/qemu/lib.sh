@@ -1,0 +1,125 @@
+# What the QEMU tests share: telling, waiting, processes, verifier and operator. Sourced; needs $dir,
+# $bin, $verifier_port, and pids=() failures=0.
+# shellcheck shell=bash disable=SC2154,SC2034 # variables are set and used by whoever sources this
+
+# ---- telling ----
+
+seconds() { printf '%d.%d' $(($1 / 1000000)) $(($1 / 100000 % 10)); }
+elapsed() { seconds $((${EPOCHREALTIME/[.,]/} - begun)); }
+figure() { printf 'figure %s %s\n' "$1" "$2"; }
+
+# fail WHAT: nothing after this would mean anything.
+fail() {
+  printf 'FAIL %s\n' "$1"
+  tell_logs
+  exit 1
+}
+
+tell_logs() {
+  local log
+  keep_files=1
+  for log in "$dir"/*.console "$dir"/*.log; do
+    [ -s "$log" ] || continue
+    printf '\n--- the end of %s\n' "$log"
+    tail -n 12 "$log" | tr -d '\r'
+  done
+}
+
+verdict() {
+  if [ "$1" = 0 ]; then
+    printf 'ok   %s (at %s s)\n' "$2" "$(elapsed)"
+  else
+    printf 'FAIL %s (at %s s)\n' "$2" "$(elapsed)"
+    failures=$((failures + 1))
+    motectl device list
+    tell_logs
+  fi
+}
+
+# check WHAT COMMAND...
+check() {
+  local what=$1
+  shift
+  "$@" >/dev/null 2>&1
+  verdict $? "$what"
+}
+
+# within SECONDS WHAT COMMAND...: ok as soon as the command succeeds.
+within() {
+  local until=$((SECONDS + $1)) what=$2
+  shift 2
+  until "$@" >/dev/null 2>&1; do
+    if [ $SECONDS -ge $until ]; then
+      verdict 1 "$what"
+      return
+    fi
+    sleep 0.2
+  done
+  verdict 0 "$what"
+}
+
+# wait_for SECONDS WHAT COMMAND...: the same for what is no test but must be.
+wait_for() {
+  local until=$((SECONDS + $1)) what=$2
+  shift 2
+  until "$@" >/dev/null 2>&1; do
+    [ $SECONDS -lt $until ] || fail "$what"
+    sleep 0.05
+  done
+}
+
+# ---- processes: ended by their own identifiers only ----
+
+end() {
+  kill "-$1" "$2" 2>/dev/null
+  wait "$2" 2>/dev/null
+  local pid left=()
+  for pid in "${pids[@]}"; do [ "$pid" = "$2" ] || left+=("$pid"); done
+  pids=("${left[@]}")
+}
+
+finish() {
+  local pid
+  for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null; done
+  for pid in "${pids[@]}"; do wait "$pid" 2>/dev/null; done
+  if [ -n "$keep_files" ]; then printf 'kept: %s\n' "$dir"; else rm -rf "$dir"; fi
+}
+
+free_udp_port() {
+  local port
+  while :; do
+    # Below the range for outgoing connections.
+    port=$((15000 + (RANDOM << 1) % 16000))
+    grep -qi ":$(printf '%04X' "$port") " /proc/net/udp /proc/net/udp6 2>/dev/null || break
+  done
+  printf '%d' "$port"
+}
+
+# ---- the verifier and its operator ----
+
+motectl() { timeout 30 "$bin/motectl" --state "$dir/verifier" "$@" 2>>"$dir/motectl.log"; }
+
+verifier_on() {
+  "$bin/mote-verifier" --state "$dir/verifier" --listen "127.0.0.1:$verifier_port" --interval 1 "$@" \
+    >>"$dir/verifier.log" 2>&1 &
+  verifier=$!
+  pids+=("$verifier")
+  wait_for 20 'the verifier answers motectl' motectl device list
+}
+verifier_off() { end TERM "$verifier"; }
+verifier_kill() { end KILL "$verifier"; }
+
+device_line() { motectl device list | grep -Ew 'pending|trusted|untrusted'; }
+device_id() { device_line | awk 'NR == 1 { print $1 }'; }
+is() { [ "$(device_line | grep -oEw 'pending|untrusted|trusted' | head -n 1)" = "$1" ]; }
+explained() { motectl explain "$device" | grep -qF -- "$1"; }
+refused_for() { motectl explain "$device" --json | grep -qF "\"$1\""; }
+
+# show KEY: a number that `motectl device show` knows.
+show() { motectl --json device show "$device" | grep -oE "\"$1\": *[0-9]+" | head -n 1 | grep -oE '[0-9]+$'; }
+boots() { show number; }
+# Records of this boot that a quote certifies.
+records() { show certified; }
+records_since() { [ "$(records)" -ge $(($1 + $2)) ]; }
+# A boot after number $1 is trusted.
+rebooted() { [ "$(boots)" -gt "$1" ] && is trusted; }

@@ -1,0 +1,248 @@
+//! The verifier's engine in a test's hands: no sockets, no clock, a store on disk, and everything
+//! that it stores laid open.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::PathBuf;
+
+use mote_schemas::time::Instant;
+use mote_verifier::admission::AdmissionRules;
+use mote_verifier::engine::{Engine, Now, Settings};
+use mote_verifier::manifest::{FileDigest, FileEntry, Manifest, sign};
+use mote_verifier::policy::trust_and_add;
+use mote_verifier::signing_key::SigningKey;
+use mote_verifier::store::{
+    Admission, Change, Deviation, DeviceId, DeviceRecord, Durability, Kid, RecordId, RedbStore,
+    SessionRecord, Store, VerdictRecord,
+};
+
+use crate::process::TempDir;
+use crate::soft_device::digest_of;
+
+/// Unix time at which every lab opens, in milliseconds.
+const START: u64 = 1_800_000_000_000;
+
+/// Everything that a store holds, comparable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// Devices, with the boot state of each.
+    pub devices: BTreeMap<DeviceId, DeviceRecord>,
+    /// Sessions.
+    pub sessions: BTreeMap<Kid, SessionRecord>,
+    /// The log of each device's current boot.
+    pub logs: BTreeMap<DeviceId, Vec<RecordId>>,
+    /// Verdicts, newest first.
+    pub verdicts: BTreeMap<DeviceId, Vec<(u64, VerdictRecord)>>,
+    /// Deviations.
+    pub deviations: BTreeMap<DeviceId, Vec<Deviation>>,
+}
+
+/// An engine, its store, and the time.
+pub struct Lab {
+    engine: Option<Engine>,
+    rules: AdmissionRules,
+    references: [Change; 2],
+    settings: Settings,
+    /// Both of the engine's clocks, in milliseconds since the lab opened.
+    pub now: u64,
+    /// Every datagram that the engine sent, across restarts.
+    pub sent: Vec<Vec<u8>>,
+    generation: u32,
+    dir: TempDir,
+}
+
+impl std::fmt::Debug for Lab {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Lab")
+            .field("now", &self.now)
+            .field("generation", &self.generation)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Lab {
+    /// An engine that knows the files `/bin/0` to `/bin/99` and admits nobody by itself.
+    pub fn new() -> Self {
+        Self::with(AdmissionRules::default(), Settings::default())
+    }
+
+    /// The same, with rules and settings.
+    ///
+    /// # Panics
+    /// When the system gives no directory for temporary files.
+    pub fn with(rules: AdmissionRules, settings: Settings) -> Self {
+        let dir = TempDir::new("lab").unwrap_or_else(|error| panic!("{error}"));
+        let key = SigningKey::create(&dir.join("verifier.key"));
+        key.unwrap_or_else(|error| panic!("{error}"));
+        let mut lab = Self {
+            engine: None,
+            rules,
+            references: references(),
+            settings,
+            now: 1_000_000,
+            sent: Vec::new(),
+            generation: 0,
+            dir,
+        };
+        lab.start();
+        lab
+    }
+
+    fn state(&self) -> PathBuf {
+        self.dir.join(format!("state.{}", self.generation))
+    }
+
+    fn start(&mut self) {
+        let start = || -> Result<Engine, Box<dyn std::error::Error>> {
+            let mut store = RedbStore::open_or_create(&self.state())?;
+            store.commit(&self.references, Durability::Immediate)?;
+            Ok(Engine::new(
+                Box::new(store),
+                self.key(),
+                self.rules.clone(),
+                self.settings.clone(),
+            )?)
+        };
+        self.engine = Some(start().unwrap_or_else(|error| panic!("the engine: {error}")));
+    }
+
+    /// The verifier's key.
+    ///
+    /// # Panics
+    /// When its file is gone.
+    pub fn key(&self) -> SigningKey {
+        SigningKey::load(&self.dir.join("verifier.key")).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// The engine that runs now.
+    ///
+    /// # Panics
+    /// Never: one always runs.
+    pub fn engine(&mut self) -> &mut Engine {
+        self.engine.as_mut().unwrap_or_else(|| panic!("no engine"))
+    }
+
+    /// Both clocks.
+    pub fn now(&self) -> Now {
+        Now {
+            monotonic: Instant(self.now),
+            unix: START + self.now,
+        }
+    }
+
+    /// One datagram in, at most one out.
+    pub fn handle(&mut self, peer: SocketAddr, datagram: &[u8]) -> Option<Vec<u8>> {
+        let now = self.now();
+        let reply = self.engine().handle(now, peer, datagram);
+        self.sent.extend(reply.clone());
+        reply
+    }
+
+    /// `kill -9` and start: what was committed as durable is there, the rest is gone. The engine's
+    /// store writes on an orderly end, so its file is copied before that.
+    ///
+    /// # Panics
+    /// When the file cannot be copied.
+    pub fn crash(&mut self) {
+        let before = self.state();
+        self.generation += 1;
+        let after = self.state();
+        let copied = fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&after)
+            .and_then(|()| fs::copy(before.join(RedbStore::FILE), after.join(RedbStore::FILE)));
+        copied.unwrap_or_else(|error| panic!("{}: {error}", after.display()));
+        self.engine = None;
+        self.start();
+    }
+
+    /// Stop and start in an orderly way.
+    pub fn restart(&mut self) {
+        self.engine = None;
+        self.start();
+    }
+
+    /// What the operator does with `motectl device admit`.
+    ///
+    /// # Panics
+    /// When the device is not there.
+    pub fn admit(&mut self, device: &DeviceId) {
+        let at = self.now().unix;
+        let by = "test".to_owned();
+        self.change(device, Admission::Admitted { by, at });
+    }
+
+    /// What the operator does with `motectl device refuse`.
+    ///
+    /// # Panics
+    /// When the device is not there.
+    pub fn refuse(&mut self, device: &DeviceId) {
+        let at = self.now().unix;
+        let by = "test".to_owned();
+        self.change(device, Admission::Refused { by, at });
+    }
+
+    fn change(&mut self, device: &DeviceId, admission: Admission) {
+        let store = self.engine().store();
+        let changed = store.device(device).and_then(|record| {
+            let mut record = record.unwrap_or_else(|| panic!("no device {device}"));
+            record.admission = admission;
+            store.commit(&[Change::PutDevice(*device, record)], Durability::Immediate)
+        });
+        changed.unwrap_or_else(|error| panic!("{error}"));
+        self.engine().device_changed(device);
+    }
+
+    /// Everything that is stored.
+    ///
+    /// # Panics
+    /// When the store cannot be read.
+    pub fn stored(&mut self) -> Stored {
+        stored(self.engine().store()).unwrap_or_else(|error| panic!("{error}"))
+    }
+}
+
+impl Default for Lab {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn stored(store: &dyn Store) -> Result<Stored, mote_verifier::store::StoreError> {
+    const ALL: usize = 1_000_000;
+    let devices: BTreeMap<_, _> = store.devices(None, ALL)?.into_iter().collect();
+    let mut all = Stored {
+        sessions: store.sessions(None, ALL)?.into_iter().collect(),
+        logs: BTreeMap::new(),
+        verdicts: BTreeMap::new(),
+        deviations: BTreeMap::new(),
+        devices,
+    };
+    for (id, record) in &all.devices {
+        let boot = record.boot.as_ref().map_or(0, |boot| boot.number);
+        all.logs.insert(*id, store.log(id, boot, 0, ALL)?);
+        all.verdicts.insert(*id, store.verdicts(id, ALL)?);
+        all.deviations.insert(*id, store.deviations(id, ALL)?);
+    }
+    Ok(all)
+}
+
+/// The reference values of every lab: `/bin/0` to `/bin/99`.
+fn references() -> [Change; 2] {
+    let file = |number: u8| {
+        let path = format!("/bin/{number}");
+        FileEntry {
+            digests: vec![FileDigest(digest_of(&path))],
+            path: path.into(),
+        }
+    };
+    let make = || -> Result<[Change; 2], Box<dyn std::error::Error>> {
+        let files = (0..100).map(file).collect();
+        let manifest = Manifest::new("lab", "1", None, files, Vec::new(), BTreeMap::new())?;
+        let key = SigningKey::generate()?;
+        Ok(trust_and_add(key.public_key(), sign(&manifest, &key)?)?)
+    };
+    make().unwrap_or_else(|error| panic!("the manifest: {error}"))
+}

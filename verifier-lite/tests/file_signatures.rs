@@ -1,0 +1,271 @@
+//! Files that no manifest lists, signed: what `evmctl` signed, in a log that a quote certifies.
+#![allow(clippy::unwrap_used, clippy::cloned_ref_to_slice_refs)]
+
+mod common;
+#[path = "common/device.rs"]
+mod device;
+
+use std::fs;
+use std::process::Command;
+
+use common::{TempDir, run};
+use device::{Device, recorded_pcrs, recorded_selection};
+use mote_schemas::ima::{Endian, TemplateWriter};
+use mote_schemas::message::Tier;
+use mote_schemas::tpm::{Digest, HashAlg, hash};
+use mote_verifier::appraise::{Appraisal, Deviation, Fault, appraise_next};
+use mote_verifier::ima_signature::{Keyring, LearnedKeys};
+use mote_verifier::manifest::{
+    FileDigest, FileEntry, Manifest, ReferenceValues, SignedManifest, StaticPcrs, sign,
+};
+use mote_verifier::prefix::{LogState, Outcome, PendingLog};
+use mote_verifier::signing_key::SigningKey;
+use mote_verifier::store::Record;
+
+const LISTED: &[u8] = b"listed contents";
+const ADDED: &[u8] = b"added contents";
+
+/// A maker with a key `maker.key`, its certificate in PEM and DER, and one more, `other`.
+fn makers() -> TempDir {
+    let dir = TempDir::new("file-signatures");
+    for name in ["maker", "other"] {
+        run(Command::new("openssl")
+            .args(["req", "-x509", "-nodes", "-newkey", "ec", "-pkeyopt"])
+            .args(["ec_paramgen_curve:P-256", "-days", "9999", "-subj"])
+            .arg(format!("/CN={name}"))
+            .arg("-keyout")
+            .arg(dir.file(&format!("{name}.key")))
+            .arg("-out")
+            .arg(dir.file(&format!("{name}.crt"))));
+        run(Command::new("openssl")
+            .args(["x509", "-outform", "DER", "-in"])
+            .arg(dir.file(&format!("{name}.crt")))
+            .arg("-out")
+            .arg(dir.file(&format!("{name}.der"))));
+    }
+    dir
+}
+
+fn signature(dir: &TempDir, maker: &str, contents: &[u8]) -> Vec<u8> {
+    fs::write(dir.file("file"), contents).unwrap();
+    run(Command::new("evmctl")
+        .args(["ima_sign", "--sigfile", "--key"])
+        .arg(dir.file(&format!("{maker}.key")))
+        .arg(dir.file("file")));
+    fs::read(dir.file("file.sig")).unwrap()
+}
+
+fn keyring(dir: &TempDir, makers: &[&str]) -> Keyring {
+    let mut keyring = Keyring::default();
+    for maker in makers {
+        keyring
+            .add_file(&dir.file(&format!("{maker}.crt")))
+            .unwrap();
+    }
+    keyring
+}
+
+fn sha256(contents: &[u8]) -> Digest {
+    hash(HashAlg::Sha256, &[contents])
+}
+
+/// A manifest that lists `/bin/listed` alone.
+fn references(keyring: Option<Keyring>) -> ReferenceValues {
+    let key = SigningKey::generate().unwrap();
+    let files = vec![FileEntry {
+        path: "/bin/listed".into(),
+        digests: vec![FileDigest(sha256(LISTED).as_bytes().try_into().unwrap())],
+    }];
+    let manifest = Manifest::new(
+        "edge",
+        "1.3",
+        None,
+        files,
+        Vec::new(),
+        StaticPcrs::default(),
+    )
+    .unwrap();
+    let signed = sign(&manifest, &key).unwrap();
+    let verified = SignedManifest::parse(&signed)
+        .unwrap()
+        .verify(&[key.public_key().clone()])
+        .unwrap();
+    let references = ReferenceValues::new([&verified]).unwrap();
+    match keyring {
+        Some(keyring) => references.with_ima_keys(keyring),
+        None => references,
+    }
+}
+
+fn record(template: &str, name: &str, digest: &Digest, last: &[u8]) -> Record {
+    let mut buffer = [0; 4096];
+    let mut writer = TemplateWriter::new(Endian::Little, &mut buffer);
+    writer.digest("sha256", digest.as_bytes()).unwrap();
+    writer.text(name.as_bytes()).unwrap();
+    writer.bytes(last).unwrap();
+    Record {
+        template: template.into(),
+        data: writer.finish().to_vec(),
+        pcr: 10,
+        violation: false,
+    }
+}
+
+fn signed_file(path: &str, contents: &[u8], signature: &[u8]) -> Record {
+    record("ima-sig", path, &sha256(contents), signature)
+}
+
+fn added_key(dir: &TempDir, kernel_keyring: &str, maker: &str) -> Record {
+    let payload = fs::read(dir.file(&format!("{maker}.der"))).unwrap();
+    record("ima-buf", kernel_keyring, &sha256(&payload), &payload)
+}
+
+/// A boot whose log arrives in these parts, each certified by a quote of its own.
+fn judge(parts: &[&[Record]], references: &ReferenceValues) -> Appraisal {
+    let boot = recorded_pcrs(1);
+    let mut device = Device::new(recorded_selection(), &boot);
+    let values: Vec<&[u8]> = (0..10)
+        .map(|pcr| boot[&(HashAlg::Sha256, pcr)].as_bytes())
+        .collect();
+    let aggregate = hash(HashAlg::Sha256, &values);
+    let first = [record("ima-sig", "boot_aggregate", &aggregate, &[])];
+    let mut pending = PendingLog::new(LogState::at_boot());
+    let mut learned = LearnedKeys::default();
+    let mut whole = Appraisal::default();
+    for part in [&[&first[..]], parts].concat() {
+        for record in part {
+            device.extend(record);
+        }
+        let next = pending.next_record();
+        pending.append(next, part.to_vec()).unwrap();
+        let claims = device.pcrs.clone();
+        let certified = match pending.certify(&device.quote(), &claims, true) {
+            Ok(Outcome::Certified(certified)) => certified,
+            other => panic!("not certified: {other:?}"),
+        };
+        // As the store keeps them between two messages.
+        let stored: Vec<Vec<u8>> = learned.ders().map(<[u8]>::to_vec).collect();
+        learned = LearnedKeys::from_ders(stored.iter().map(Vec::as_slice));
+        let mut found = appraise_next(&certified, references, &mut learned, Endian::Little);
+        whole.tier = whole.tier.max(found.tier);
+        whole.deviations.append(&mut found.deviations);
+    }
+    whole
+}
+
+fn only(appraisal: Appraisal) -> Deviation {
+    let [deviation] = <[Deviation; 1]>::try_from(appraisal.deviations).unwrap();
+    assert_eq!(appraisal.tier, deviation.fault.tier());
+    deviation
+}
+
+#[test]
+fn a_file_that_is_not_listed_is_affirmed_if_an_allowed_key_signed_it() {
+    let dir = makers();
+    let file = signed_file("/opt/added", ADDED, &signature(&dir, "maker", ADDED));
+    let allowed = references(Some(keyring(&dir, &["other", "maker"])));
+    let right = judge(&[&[file.clone()]], &allowed);
+    assert_eq!((right.tier, right.deviations), (Tier::Affirming, vec![]));
+
+    let other = only(judge(
+        &[&[file.clone()]],
+        &references(Some(keyring(&dir, &["other"]))),
+    ));
+    assert_eq!(other.fault, Fault::FileSignerUnknown);
+    assert_eq!(other.fault.reason().token(), "file-signer-unknown");
+    let note = other.note.unwrap();
+    let id = keyring(&dir, &["maker"]).all()[0].ids()[0].to_string();
+    assert!(note.contains(&id), "{note}");
+
+    // Without a policy on signatures nothing is said about them.
+    let unknown = only(judge(&[&[file]], &references(None)));
+    assert_eq!((unknown.fault, unknown.note), (Fault::FileUnknown, None));
+}
+
+#[test]
+fn a_signature_that_does_not_hold_is_worse_than_none_and_named() {
+    let dir = makers();
+    let references = references(Some(keyring(&dir, &["maker"])));
+    let signature = signature(&dir, "maker", ADDED);
+    let changed = only(judge(
+        &[&[signed_file("/opt/added", b"changed", &signature)]],
+        &references,
+    ));
+    assert_eq!(changed.fault, Fault::FileSignatureInvalid);
+    assert_eq!(changed.fault.reason().token(), "file-signature-invalid");
+    assert_eq!(changed.fault.tier(), Tier::Contraindicated);
+
+    let cut = &signature[..signature.len() - 1];
+    let malformed = only(judge(
+        &[&[signed_file("/opt/added", ADDED, cut)]],
+        &references,
+    ));
+    assert_eq!(malformed.fault, Fault::FileSignatureInvalid);
+    assert!(malformed.note.unwrap().contains("offset 7"));
+
+    let unsigned = only(judge(
+        &[&[signed_file("/opt/added", ADDED, &[])]],
+        &references,
+    ));
+    assert_eq!(unsigned.fault, Fault::FileUnknown);
+}
+
+#[test]
+fn a_signature_never_outweighs_what_a_manifest_says_of_the_path() {
+    let dir = makers();
+    let references = references(Some(keyring(&dir, &["maker"])));
+    let signature = signature(&dir, "maker", ADDED);
+    // Contents that the maker signed, at a path where the manifest has others.
+    let moved = only(judge(
+        &[&[signed_file("/bin/listed", ADDED, &signature)]],
+        &references,
+    ));
+    assert_eq!(moved.fault, Fault::FileModified);
+    // What the manifest lists needs no signature, and a bad one does not spoil it.
+    let listed = judge(
+        &[&[signed_file("/bin/listed", LISTED, &signature)]],
+        &references,
+    );
+    assert_eq!(listed.deviations, []);
+}
+
+#[test]
+fn a_key_added_to_the_kernels_keyring_counts_only_if_policy_says_so_and_from_then_on() {
+    let dir = makers();
+    let file = signed_file("/opt/added", ADDED, &signature(&dir, "maker", ADDED));
+    let added = added_key(&dir, ".ima", "maker");
+    let mut learning = Keyring::default();
+    learning.learn_from(".ima");
+    let learning = references(Some(learning));
+
+    // In one part of the log or in two.
+    for parts in [
+        &[&[added.clone(), file.clone()][..]][..],
+        &[&[added.clone()], &[file.clone()]],
+    ] {
+        assert_eq!(
+            judge(parts, &learning).deviations,
+            [],
+            "{} parts",
+            parts.len()
+        );
+    }
+    // Not for files before it.
+    let early = only(judge(&[&[file.clone()], &[added.clone()]], &learning));
+    assert_eq!((early.record, early.fault), (1, Fault::FileSignerUnknown));
+
+    let not_learning = references(Some(keyring(&dir, &["other"])));
+    let found = judge(&[&[added, file.clone()]], &not_learning);
+    let faults: Vec<_> = found.deviations.iter().map(|d| d.fault).collect();
+    assert_eq!(faults, [Fault::BufferUnknown, Fault::FileSignerUnknown]);
+
+    // Another keyring, and a payload that is no key.
+    for other in [
+        added_key(&dir, ".platform", "maker"),
+        record("ima-buf", ".ima", &sha256(b"no key"), b"no key"),
+    ] {
+        let found = judge(&[&[other, file.clone()]], &learning);
+        let faults: Vec<_> = found.deviations.iter().map(|d| d.fault).collect();
+        assert_eq!(faults, [Fault::BufferUnknown, Fault::FileSignerUnknown]);
+    }
+}
