@@ -60,6 +60,13 @@ step_demo() { tests/demo.sh; }
 
 step_qemu() { tests/qemu/x86.sh; }
 
+step_size() { tests/size.sh; }
+
+# arm64 always; the others, which differ in word size or in little, with --all.
+step_cross() {
+  if [ -n "${MOTE_TEST_LONG:-}" ]; then tests/qemu/cross.sh arm64 armv7 riscv64; else tests/qemu/cross.sh; fi
+}
+
 run_tests() {
   if cargo nextest --version >/dev/null 2>&1; then
     # Doc tests are not nextest's; step_unit runs them.
@@ -76,7 +83,7 @@ every=(fmt shellcheck clippy msrv doc build unit e2e)
 for script in tests/interop/*.sh; do
   if [ -x "$script" ]; then every+=("interop-$(basename "$script" .sh)"); fi
 done
-every+=(demo qemu)
+every+=(demo qemu size cross)
 
 chosen=("${every[@]}")
 filters=()

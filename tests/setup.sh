@@ -5,6 +5,7 @@
 #   tests/setup.sh           everything
 #   tests/setup.sh demo      only what demo.sh needs
 #   tests/setup.sh qemu      only what tests/qemu/x86.sh needs
+#   tests/setup.sh cross     only what tests/qemu/cross.sh needs
 #
 # demo.sh and run.sh source it and call `setup`, because PATH may have to change.
 
@@ -15,9 +16,12 @@ setup_root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 setup_demo_packages=(build-essential ca-certificates libtss2-dev pkg-config strace swtpm)
 # EK certificates (swtpm-tools), cross-checks (tpm2-tools, openssl), file signatures (ima-evm-utils), interop
 # (libcoap, aiocoap in a venv).
-setup_test_packages=(ima-evm-utils libcoap3-bin openssl python3 python3-venv shellcheck swtpm-tools tpm2-tools)
+setup_test_packages=(ima-evm-utils libcoap3-bin openssl python3 python3-venv shellcheck swtpm-tools tpm2-tools valgrind)
 # A machine to boot: kernel by apt, image by cpio, UEFI firmware.
 setup_qemu_packages=(busybox-static cpio ovmf qemu-system-x86 xz-utils zstd)
+# Agents for other processors, built and run (tests/qemu/cross.sh).
+setup_cross_packages=(gcc-aarch64-linux-gnu gcc-arm-linux-gnueabihf gcc-riscv64-linux-gnu libc6-dev-arm64-cross
+  libc6-dev-armhf-cross libc6-dev-riscv64-cross qemu-user-static)
 
 setup_die() {
   printf 'setup: %s\n' "$*" >&2
@@ -124,11 +128,15 @@ setup_lints() {
   fi
 }
 
-# setup [demo | qemu]: all of the above.
+# setup [demo | qemu | cross]: all of the above.
 setup() {
   case ${1:-} in
     demo)
       setup_packages "${setup_demo_packages[@]}"
+      setup_rust
+      ;;
+    cross)
+      setup_packages "${setup_demo_packages[@]}" "${setup_cross_packages[@]}"
       setup_rust
       ;;
     qemu)

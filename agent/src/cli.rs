@@ -5,9 +5,8 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use log::LevelFilter;
-
 use crate::config::{Config, DEFAULT_FILE, Draft, SETTINGS, nearest};
+use crate::evidence_file;
 use crate::exit::Exit;
 
 /// What to do.
@@ -19,6 +18,10 @@ pub enum Action {
     CheckConfig,
     /// The same, and try the TPM and the measurement list.
     Probe,
+    /// Write evidence to a file.
+    Evidence,
+    /// Say how the agent that runs here stands.
+    Status,
     /// Print the help.
     Help,
     /// Print the version.
@@ -32,6 +35,8 @@ pub struct CommandLine {
     pub action: Action,
     /// With which settings.
     pub draft: Draft,
+    /// What `evidence` was told besides.
+    pub evidence: evidence_file::Request,
 }
 
 impl CommandLine {
@@ -48,9 +53,25 @@ impl CommandLine {
         let mut action = Action::Run;
         let mut file = None;
         let mut flags = Vec::new();
+        let mut evidence = evidence_file::Request::default();
+        let mut first = true;
         let mut parser = lexopt::Parser::from_args(arguments);
         while let Some(argument) = parser.next().map_err(|error| error.to_string())? {
+            let first = std::mem::take(&mut first);
             match argument {
+                Value(value) if first && value == "evidence" => action = Action::Evidence,
+                Short('o') | Long("output") if action == Action::Evidence => {
+                    let value = parser.value().map_err(|error| error.to_string())?;
+                    evidence.output = Some(PathBuf::from(value));
+                }
+                Long("boot-log") if action == Action::Evidence => {
+                    let value = parser.value().map_err(|error| error.to_string())?;
+                    evidence.boot_log = Some(PathBuf::from(value));
+                }
+                Long("nonce") if action == Action::Evidence => {
+                    let value = parser.value().map_err(|error| error.to_string())?;
+                    evidence.set_nonce(&value.to_string_lossy())?;
+                }
                 Short('h') | Long("help") => action = Action::Help,
                 Short('V') | Long("version") if action != Action::Help => action = Action::Version,
                 Long("check-config") if action == Action::Run => action = Action::CheckConfig,
@@ -80,6 +101,9 @@ impl CommandLine {
                     flags.push((name, value));
                 }
                 Short(letter) => return Err(unknown(&format!("-{letter}"))),
+                Value(value) if value == "status" && action == Action::Run => {
+                    action = Action::Status;
+                }
                 Value(value) => {
                     return Err(format!(
                         "unexpected argument {}: settings are given as --NAME VALUE (see --help)",
@@ -90,7 +114,7 @@ impl CommandLine {
         }
 
         let mut draft = Draft::default();
-        if !matches!(action, Action::Help | Action::Version) {
+        if !matches!(action, Action::Help | Action::Version | Action::Status) {
             let file = file.or_else(|| variable("MOTE_CONFIG").map(PathBuf::from));
             match &file {
                 Some(file) => draft.file(file, true),
@@ -101,13 +125,18 @@ impl CommandLine {
                 draft.flag(&name, value);
             }
         }
-        Ok(Self { action, draft })
+        Ok(Self {
+            action,
+            draft,
+            evidence,
+        })
     }
 
     /// Does what was asked for, unless that is to attest: then gives the configuration for it.
     pub fn start(&self, out: &mut dyn Write) -> io::Result<Result<Config, Exit>> {
         match self.action {
             Action::Help => help(out)?,
+            Action::Status => return Ok(Err(crate::status::show(out)?)),
             Action::Version => writeln!(out, "mote-agent {}", env!("CARGO_PKG_VERSION"))?,
             Action::Run => match self.draft.finish() {
                 Ok(config) => return Ok(Ok(config)),
@@ -119,6 +148,17 @@ impl CommandLine {
                     return Ok(Err(Exit::Usage));
                 }
             },
+            Action::Evidence => {
+                return Ok(Err(match self.draft.finish_local() {
+                    Ok(config) => evidence_file::run(&config, &self.evidence),
+                    Err(problems) => {
+                        for problem in problems {
+                            log::error!("{problem}");
+                        }
+                        Exit::Usage
+                    }
+                }));
+            }
             Action::CheckConfig | Action::Probe => {
                 write!(out, "{}", self.draft)?;
                 let config = match self.draft.finish() {
@@ -139,24 +179,6 @@ impl CommandLine {
         }
         Ok(Err(Exit::Trusted))
     }
-}
-
-/// Standard error, one line a message. The TSS wrapper logs each failed command at level error,
-/// those that we expect included, so it is heard only when everything is.
-pub fn start_log(level: LevelFilter) {
-    let library = match level {
-        LevelFilter::Trace => LevelFilter::Trace,
-        _ => LevelFilter::Off,
-    };
-    // Fails only when there is a logger already.
-    let _ = env_logger::Builder::new()
-        .filter_level(level)
-        .filter_module("tss_esapi", library)
-        .format(|out, record| {
-            let level = record.level().as_str().to_lowercase();
-            writeln!(out, "mote-agent: {level}: {}", record.args())
-        })
-        .try_init();
 }
 
 /// tpm2-tss writes to standard error on its own, unless `TSS2_LOG` tells it not to. A process
@@ -206,6 +228,11 @@ Quotes the TPM and sends the kernel's IMA measurement list, as far as the verifi
 it, in small CoAP datagrams. Writes no file. Runs until SIGTERM, or once with --once.
 
 usage: mote-agent --verifier HOST[:PORT] --verifier-key FILE [options]
+       mote-agent evidence -o FILE --nonce HEX [--boot-log FILE] [options]
+       mote-agent status    how the agent that runs here stands; the exit code says it, too
+
+The second form sends nothing: it writes the same evidence to FILE (- for standard output), for
+`motectl verify`. The nonce is 8 to 64 bytes that whoever verifies has chosen.
 
 ",
     )?;
@@ -263,6 +290,8 @@ fn help_line(out: &mut dyn Write, flag: &str, help: &str) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use log::LevelFilter;
+
     use super::*;
     use std::fs;
 

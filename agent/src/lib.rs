@@ -9,19 +9,32 @@
 //! | [`verifier_key`] | the pinned key of the verifier | nothing |
 //! | [`cli`], [`exit`] | the command line and the exit codes | standard output and error |
 //! | [`config`] | command line, environment and file | one file, read-only |
+//! | [`evidence_file`] | evidence for `motectl verify` | the file that the user names |
+//! | [`account`] | giving up root | `/etc/passwd`, `/etc/group`, read-only |
+//! | [`status`] | how it stands, for the device itself | a memfd, systemd's socket |
+//! | [`log_line`] | log lines | standard error |
 //! | [`run`] | events to log lines and exit codes | standard error |
 //! | [`link`] | sockets, clock and signals around a session | UDP, TLS |
 //!
-//! Nothing here opens a file for writing: keys live in RAM, and the kernel's list is the queue.
+//! Only [`evidence_file`] opens a file for writing, when told to: keys live in RAM, and the kernel's list is
+//! the queue.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod account;
 pub mod cli;
 pub mod config;
+pub mod evidence_file;
 pub mod exit;
+#[cfg(feature = "tls")]
 pub mod link;
+#[cfg(not(feature = "tls"))]
+#[path = "link_poll.rs"]
+pub mod link;
+pub mod log_line;
 pub mod measurement_log;
 mod probe;
 pub mod run;
 pub mod session;
+pub mod status;
 pub mod tpm;
 pub mod verifier_key;

@@ -3,9 +3,11 @@
 use std::io;
 use std::process::ExitCode;
 
-use mote_agent::cli::{self, CommandLine};
+#[cfg(feature = "esapi")]
+use mote_agent::cli;
+use mote_agent::cli::CommandLine;
 use mote_agent::exit::Exit;
-use mote_agent::{run, tpm};
+use mote_agent::{log_line, run, tpm};
 
 fn main() -> ExitCode {
     #[cfg(feature = "esapi")]
@@ -28,7 +30,7 @@ fn attest() -> io::Result<Exit> {
             return Ok(Exit::Usage);
         }
     };
-    cli::start_log(line.draft.log_level());
+    log_line::start(line.draft.log_level());
     let config = match line.start(&mut io::stdout())? {
         Ok(config) => config,
         Err(exit) => return Ok(exit),

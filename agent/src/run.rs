@@ -7,11 +7,13 @@ use log::{error, info, warn};
 use mote_schemas::message::Tier;
 use mote_schemas::reason::Reason;
 
+use crate::account::become_user;
 use crate::config::{Config, Endpoint, Scheme};
 use crate::exit::Exit;
 use crate::link::{self, Ended, Route};
-use crate::measurement_log::{FileLog, NATIVE_FORMAT};
+use crate::measurement_log::{FileLog, MeasurementLog as _, NATIVE_FORMAT};
 use crate::session::{Device, DeviceError, Event, Session, Token};
+use crate::status::Status;
 use crate::tpm::{Tpm, TpmError};
 
 /// Attests as configured: once, or until a signal.
@@ -28,6 +30,19 @@ pub fn run(
         }
     };
     let mut log = FileLog::new(&config.ima_log, NATIVE_FORMAT);
+    let status = Status::new();
+    if let Some(user) = &config.user {
+        // The list must be open by then: only root may open it.
+        if let Err(error) = log.count() {
+            error!("{error}");
+            return Ok(Exit::MeasurementLog);
+        }
+        if let Err(error) = become_user(user) {
+            error!("cannot become user {user}: {error}");
+            return Ok(Exit::Usage);
+        }
+    }
+    status.ready();
     let start = Clock::now();
     let mut device = Device {
         tpm,
@@ -38,6 +53,7 @@ pub fn run(
     let once = config.once;
     let ended = link::run(&route, &mut session, &mut device, start, |event| {
         report(&config.verifier, event);
+        status.tell(event);
         if once { verdict(event) } else { None }
     })?;
     Ok(match ended {
@@ -79,7 +95,7 @@ fn verdict(event: &Event) -> Option<Exit> {
 }
 
 /// The exit code that a failure of the device deserves.
-fn exit_of(error: &DeviceError) -> Exit {
+pub(crate) fn exit_of(error: &DeviceError) -> Exit {
     match error {
         DeviceError::Tpm(TpmError::WrongCredential | TpmError::MalformedCredential) => {
             Exit::NoVerdict

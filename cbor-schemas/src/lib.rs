@@ -5,6 +5,7 @@
 //! | [`limits`] | every bound on what a peer may send, with its reason | |
 //! | [`cbor`] | deterministic CBOR: refuse anything that has a second spelling | RFC 8949, 4.2.1 |
 //! | [`message`] | hello, open, log, beat and their replies | `cddl/mote.cddl` |
+//! | [`bundle`] | evidence in a file | `cddl/evidence.cddl` |
 //! | [`reason`] | the registry of reason tokens | `cddl/reasons.cddl` |
 //! | [`transcript`] | what binds keys and quotes to one conversation | DESIGN |
 //! | [`cose`] | `COSE_Sign1` structure, without a signature algorithm | RFC 9052 |
@@ -23,6 +24,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod bootlog;
+pub mod bundle;
 pub mod cbor;
 pub mod coap;
 pub mod cose;

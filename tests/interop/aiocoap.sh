@@ -1,6 +1,7 @@
 #!/bin/sh
-# OSCORE against aiocoap, an independent implementation, in both directions.
-# Needs: cargo, python3 with venv, and PyPI (or a cached venv) the first time.
+# OSCORE against aiocoap, an independent implementation: in both directions, and as the agent of a
+# session with a real verifier.
+# Needs: cargo, swtpm, python3 with venv, and PyPI (or a cached venv) the first time.
 # MOTE_CACHE: where the Python environment is kept between runs (default: target/cache).
 set -eu
 
@@ -18,6 +19,8 @@ if ! "$venv/bin/python3" -c 'import aiocoap.oscore' 2>/dev/null; then
 fi
 
 cd "$root"
-cargo build --quiet --package mote-tests --bin mote-oscore-peer
+cargo build --quiet --package mote-tests --bin mote-oscore-peer --bin mote-oscore-session --bin mote-simkernel
+cargo build --quiet --package mote-verifier --bins
 target=${CARGO_TARGET_DIR:-$root/target}
-exec "$venv/bin/python3" "$here/aiocoap_oscore.py" "$target/debug/mote-oscore-peer"
+"$venv/bin/python3" "$here/aiocoap_oscore.py" "$target/debug/mote-oscore-peer"
+MOTE_BIN_DIR=$target/debug "$venv/bin/python3" "$here/aiocoap_session.py" "$target/debug/mote-oscore-session"

@@ -79,12 +79,15 @@ done
 check "libcoap -> mote, udp: the answer is no longer than the request" \
     "$(udp -v 7 -U "coap://127.0.0.1:$port/.well-known/core" | sed -n 's/.*\(sent\|received\) \([0-9]*\) bytes.*/\2/p' |
         paste -sd ' ' | awk '{ if ($2 > 0 && $2 <= $1) print "holds"; else print $0 }')" holds
+# A ping needs silence first: -l 1 loses the request, which -N does not repeat.
 check "libcoap -> mote, udp: a ping is answered with RST" \
-    "$(udp -v 7 -K 1 -s 3 "coap://127.0.0.1:$port/.well-known/core")" '*t:CON c:0.00*t:RST c:0.00*'
-check "libcoap -> mote, tls: a ping is answered with a pong" \
-    "$(tls -v 7 -K 1 -s 3 "coaps+tcp://127.0.0.1:$secure/.well-known/core")" '*c:7.02*c:7.03*'
+    "$(udp -v 7 -B 3 -K 1 -N -l 1 "coap://127.0.0.1:$port/.well-known/core")" '*t:CON c:0.00*t:RST c:0.00*'
+# libcoap pings only while it waits, and over TLS it cannot be made to: by hand, after an empty CSM.
+check "openssl -> mote, tls: a ping is answered with a pong, after our CSM" \
+    "$( (printf '\000\341\001\342\167' && sleep 1) | timeout 2 openssl s_client -quiet -alpn coap -connect "127.0.0.1:$secure" 2>/dev/null | od -An -tx1)" \
+    '*30 e1 22 0a 00 01 e3 77*'
 check "libcoap -> mote, tls: our CSM says what we take" \
-    "$(tls -v 7 "coaps+tcp://127.0.0.1:$secure/.well-known/core")" '*c:7.01*Max-Message-Size:2560*'
+    "$(tls -v 7 "coaps+tcp://127.0.0.1:$secure/.well-known/core")" '*c:CSM*Max-Message-Size:2560*'
 
 base=coap://127.0.0.1:$other
 check "mote -> libcoap, udp: GET" "$(ours "$base/")" '2.05*libcoap*'
@@ -95,7 +98,6 @@ head -c 1500 /dev/urandom >"$work/body"
 for block in 16 64 1024; do
     check "mote -> libcoap, udp: PUT of 1,500 bytes in blocks of $block" \
         "$(ours --block "$block" --put "$work/body" "$base/body$block")" '2.0[14]*'
-    ours --block "$block" "$base/body$block" >"$work/all" 2>&1 || true
     check "mote -> libcoap, udp: GET of them in blocks of $block" \
         "$("$bin/mote-coap-client" --block "$block" "$base/body$block" 2>/dev/null | sha256sum)" "$(sha256sum <"$work/body")"
 done

@@ -10,8 +10,8 @@ figure() { printf 'figure %s %s\n' "$1" "$2"; }
 
 # fail WHAT: nothing after this would mean anything.
 fail() {
-  printf 'FAIL %s\n' "$1"
-  tell_logs
+  printf 'FAIL %s\n' "$1" >&2
+  tell_logs >&2
   exit 1
 }
 

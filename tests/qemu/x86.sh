@@ -68,7 +68,7 @@ verifier_on --manifest "$dir/manifest" --manifest-key "$dir/image.key.pub"
 
 machine_on first "$dir/image" mote.network=late
 guest_ready
-within 60 'the agent waits while there is no network' guest_says 'no route' first
+within 60 'the agent waits while there is no network' guest_says 'no (route|way) to' first
 guest network >/dev/null
 within 180 'once there is one, it enrols' is pending
 device=$(device_id)

@@ -11,12 +11,14 @@
 //! | [`process`] | children with logs, waiting, temporary directories, this workspace's programs |
 //! | [`soft_tpm`], [`soft_device`] | a TPM in memory that can also lie; a kernel that measures into it |
 //! | [`lab`], [`evil`] | the verifier's engine without sockets; an agent that can say anything |
+//! | [`attester`] | the agent's session without sockets |
 //! | [`ports`], [`hex`] | free ports; hex digits |
 //!
 //! Where swtpm stands, nothing is mocked between the TPM and the verdict. Errors carry the end of the log of
 //! whoever failed; unwrap them in tests.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod attester;
 pub mod device;
 pub mod error;
 pub mod evil;
@@ -32,6 +34,7 @@ pub mod soft_device;
 pub mod soft_tpm;
 pub mod swtpm;
 
+pub use attester::Attester;
 pub use device::{Device, SimKernel};
 pub use error::{Error, Result};
 pub use evil::Evil;

@@ -67,15 +67,16 @@ struct Arguments {
         long,
         env = "MOTE_LISTEN_TLS",
         value_name = "ADDR:PORT",
-        requires_all = ["tls_cert", "tls_key"]
+        requires = "tls_key"
     )]
     listen_tls: Option<SocketAddr>,
 
-    /// Our certificate chain for TLS.
+    /// Our certificate chain for TLS. Without it we show the key alone (RFC 7250): devices then need
+    /// tls_pin = "raw:SHA256".
     #[arg(long, env = "MOTE_TLS_CERT", value_name = "PEM")]
     tls_cert: Option<PathBuf>,
 
-    /// The certificate's private key.
+    /// Our private key for TLS.
     #[arg(long, env = "MOTE_TLS_KEY", value_name = "PEM")]
     tls_key: Option<PathBuf>,
 
@@ -159,12 +160,13 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     // First what can be wrong with the command line, then what takes effect.
     let ima_keys = ima_keys(arguments)?;
     let rules = rules(arguments)?;
-    let tls = match (&arguments.tls_cert, &arguments.tls_key) {
-        (Some(certificate), Some(key)) => {
-            let client_ca = arguments.tls_client_ca.as_deref();
-            Some(server::tls::config(certificate, key, client_ca)?)
-        }
-        _ => None,
+    let tls = match &arguments.tls_key {
+        Some(key) => Some(server::tls::config(
+            arguments.tls_cert.as_deref(),
+            key,
+            arguments.tls_client_ca.as_deref(),
+        )?),
+        None => None,
     };
     if arguments.interval == 0 || arguments.nonce_lifetime < arguments.interval {
         return Err("--interval must be at least 1, and --nonce-lifetime no shorter".into());

@@ -36,6 +36,20 @@ pub trait LogEntry {
         };
         record.template_digest(bank)
     }
+
+    /// What the kernel extended into `bank` for it if it had no hash of its own for that bank: SHA-1,
+    /// padded with zeros. `ones`: of a violation all bytes are ones, as since Linux 5.8; else only as
+    /// many as SHA-1 has.
+    fn extend_digest_padded(&self, bank: HashAlg, ones: bool) -> Digest {
+        if self.is_violation() && ones {
+            return Digest::ones(bank);
+        }
+        let sha1 = self.extend_digest(HashAlg::Sha1);
+        let mut padded = vec![0; bank.digest_len()];
+        padded[..sha1.as_bytes().len()].copy_from_slice(sha1.as_bytes());
+        // As long as the bank's.
+        Digest::new(bank, &padded).unwrap_or(sha1)
+    }
 }
 
 impl LogEntry for store::Record {

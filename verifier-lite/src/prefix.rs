@@ -8,17 +8,20 @@
 //! Records and PCR values are the peer's word. The values of PCRs that IMA extends are replayed and never
 //! taken from the peer; those of the others are believed only because they too hash to the quote's digest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use mote_schemas::limits::PCR_COUNT;
 use mote_schemas::pcr::{extend, initial};
 use mote_schemas::reason::Reason;
-use mote_schemas::tpm::{Digest, HashAlg, PcrSelection, hash};
+use mote_schemas::tpm::{Digest, HashAlg, PcrSelection};
 
 use crate::log_entry::LogEntry;
 use crate::quote::VerifiedQuote;
 use crate::store::PcrBank;
+use replay::Replay;
+
+mod replay;
 
 /// The PCR that the kernel extends unless its policy names another (`CONFIG_IMA_MEASURE_PCR_IDX`).
 pub const IMA_PCR: u32 = 10;
@@ -122,6 +125,9 @@ pub struct LogState {
     pub records: u64,
     /// PCRs that records went into, besides [`IMA_PCR`]: bit n is PCR n.
     pub log_pcrs: u32,
+    /// Banks into which this kernel extends SHA-1 padded with zeros, as the records so far have shown
+    /// (Linux before 5.8 in all, later ones where a hash was not there when IMA started).
+    pub padded: BTreeSet<HashAlg>,
     /// PCR values after those records, by bank and PCR.
     pub values: BTreeMap<(HashAlg, u32), Digest>,
 }
@@ -181,20 +187,29 @@ impl<E: LogEntry> Certified<E> {
             .values
             .keys()
             .filter(|(_, pcr)| state.log_pcrs >> pcr & 1 == 1);
-        let mut values: BTreeMap<(HashAlg, u32), Digest> = replayed
-            .map(|&(bank, pcr)| ((bank, pcr), initial(bank, pcr)))
+        // Of a bank that is padded, either padding may be this kernel's.
+        let mut values: Vec<((HashAlg, u32), [Digest; 2])> = replayed
+            .map(|&(bank, pcr)| ((bank, pcr), [initial(bank, pcr); 2]))
             .collect();
         for entry in &entries {
-            for ((bank, pcr), value) in &mut values {
-                if *pcr == entry.pcr() {
-                    let extended = extend(value, &entry.extend_digest(*bank));
-                    *value = extended.map_err(|_| failed)?;
+            for ((bank, pcr), both) in &mut values {
+                if *pcr != entry.pcr() {
+                    continue;
+                }
+                for (value, ones) in both.iter_mut().zip([false, true]) {
+                    let digest = if state.padded.contains(bank) {
+                        entry.extend_digest_padded(*bank, ones)
+                    } else {
+                        entry.extend_digest(*bank)
+                    };
+                    *value = extend(value, &digest).map_err(|_| failed)?;
                 }
             }
         }
-        let reached = values
-            .iter()
-            .all(|(key, value)| state.values.get(key) == Some(value));
+        let reached = values.iter().all(|(key, both)| {
+            let certified = state.values.get(key);
+            both.iter().any(|value| certified == Some(value))
+        });
         if values.is_empty() || !reached || state.records != entries.len() as u64 {
             return Err(failed);
         }
@@ -307,7 +322,10 @@ impl<E: LogEntry> PendingLog<E> {
             Some(replay) if replay.is_for(quote, claims, log_pcrs) => replay,
             _ => Replay::new(&self.start, log_pcrs, quote, claims)?,
         };
-        while !replay.is_reached() {
+        let readings = loop {
+            if let Some(readings) = replay.reached() {
+                break readings;
+            }
             let Some(entry) = self.entries.get(replay.replayed) else {
                 self.replay = Some(replay);
                 return if all_here {
@@ -319,7 +337,7 @@ impl<E: LogEntry> PendingLog<E> {
                 };
             };
             replay.step(entry);
-        }
+        };
         let first = self.start.records;
         // The kernel extends its first record (`boot_aggregate`) before anything can make a quote: no
         // prefix without it is ever certified, or a device without IMA would pass.
@@ -335,7 +353,7 @@ impl<E: LogEntry> PendingLog<E> {
             .entries
             .iter()
             .fold(0, |pcrs, entry| pcrs | 1 << entry.pcr());
-        self.start = replay.into_state(first + entries.len() as u64);
+        self.start = replay.into_state(first + entries.len() as u64, &readings);
         Ok(Outcome::Certified(Certified {
             prefix: CertifiedPrefix(self.start.clone()),
             first,
@@ -358,139 +376,4 @@ impl<E: LogEntry> PendingLog<E> {
         }
         Ok(log_pcrs)
     }
-}
-
-/// A PCR that is replayed, in one bank.
-#[derive(Clone, Debug)]
-struct Replayed {
-    pcr: u32,
-    value: Digest,
-    /// Offset of its value in [`Replay::composite`].
-    offset: usize,
-    /// What the peer says it was at the quote.
-    claimed: Option<Digest>,
-}
-
-/// Replay of one pending log against one quote.
-#[derive(Clone, Debug)]
-struct Replay {
-    quote: VerifiedQuote,
-    claims: BTreeMap<(HashAlg, u32), Digest>,
-    log_pcrs: u32,
-    /// Values of all selected PCRs in TPM order, as far as replayed.
-    composite: Vec<u8>,
-    pcrs: Vec<Replayed>,
-    replayed: usize,
-    /// All claims together hash to the quote's digest, so they are what the PCRs were: then comparing
-    /// with them is enough, and cheaper than a hash over all PCRs after every record.
-    claims_hold: bool,
-}
-
-impl Replay {
-    fn new(
-        start: &LogState,
-        log_pcrs: u32,
-        quote: &VerifiedQuote,
-        claims: &BTreeMap<(HashAlg, u32), Digest>,
-    ) -> Result<Self, PrefixError> {
-        let mut composite = Vec::new();
-        let mut claimed_composite = Vec::new();
-        let mut pcrs: Vec<Replayed> = Vec::new();
-        for (bank, pcr) in quote.selection() {
-            let claimed = claims
-                .get(&(bank, pcr))
-                .copied()
-                .filter(|value| value.alg() == bank);
-            let known = start.value(bank, pcr).copied();
-            let value = if log_pcrs >> pcr & 1 == 0 {
-                claimed.or(known)
-            } else if start.records == 0 {
-                Some(initial(bank, pcr))
-            } else {
-                known
-            };
-            let value = value.ok_or(PrefixError::UnknownPcr { bank, pcr })?;
-            if log_pcrs >> pcr & 1 == 1 {
-                pcrs.push(Replayed {
-                    pcr,
-                    value,
-                    offset: composite.len(),
-                    claimed,
-                });
-            }
-            composite.extend_from_slice(value.as_bytes());
-            claimed_composite.extend_from_slice(claimed.unwrap_or(value).as_bytes());
-        }
-        let claims_hold = pcrs.iter().all(|pcr| pcr.claimed.is_some());
-        if claims_hold && !is_digest_of(quote, &claimed_composite) {
-            return Err(PrefixError::PcrDigestMismatch);
-        }
-        Ok(Replay {
-            quote: *quote,
-            claims: claims.clone(),
-            log_pcrs,
-            composite,
-            pcrs,
-            replayed: 0,
-            claims_hold,
-        })
-    }
-
-    fn is_for(
-        &self,
-        quote: &VerifiedQuote,
-        claims: &BTreeMap<(HashAlg, u32), Digest>,
-        log_pcrs: u32,
-    ) -> bool {
-        self.quote == *quote && self.claims == *claims && self.log_pcrs == log_pcrs
-    }
-
-    /// Whether the PCRs, as far as replayed, are the quoted ones.
-    fn is_reached(&mut self) -> bool {
-        if self.claims_hold {
-            return self.pcrs.iter().all(|pcr| pcr.claimed == Some(pcr.value));
-        }
-        for pcr in &self.pcrs {
-            let value = pcr.value.as_bytes();
-            self.composite[pcr.offset..pcr.offset + value.len()].copy_from_slice(value);
-        }
-        is_digest_of(&self.quote, &self.composite)
-    }
-
-    fn step<E: LogEntry>(&mut self, entry: &E) {
-        let pcr = entry.pcr();
-        for replayed in self.pcrs.iter_mut().filter(|replayed| replayed.pcr == pcr) {
-            let digest = entry.extend_digest(replayed.value.alg());
-            // An entry that answers with another bank's digest extends nothing, and so never matches.
-            if let Ok(value) = extend(&replayed.value, &digest) {
-                replayed.value = value;
-            }
-        }
-        self.replayed += 1;
-    }
-
-    fn into_state(mut self, records: u64) -> LogState {
-        for pcr in &self.pcrs {
-            let value = pcr.value.as_bytes();
-            self.composite[pcr.offset..pcr.offset + value.len()].copy_from_slice(value);
-        }
-        let mut rest = &self.composite[..];
-        let mut values = BTreeMap::new();
-        for (bank, pcr) in self.quote.selection() {
-            let (value, tail) = rest.split_at(bank.digest_len());
-            rest = tail;
-            if let Some(value) = Digest::new(bank, value) {
-                values.insert((bank, pcr), value);
-            }
-        }
-        LogState {
-            records,
-            log_pcrs: self.log_pcrs,
-            values,
-        }
-    }
-}
-
-fn is_digest_of(quote: &VerifiedQuote, composite: &[u8]) -> bool {
-    hash(quote.pcr_digest().alg(), &[composite]) == *quote.pcr_digest()
 }

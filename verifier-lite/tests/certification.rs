@@ -8,6 +8,7 @@ mod device;
 use device::{Device, Pcrs, recorded_list, recorded_pcrs, recorded_quote, recorded_selection};
 use mote_schemas::ima::{Endian, Record, TemplateWriter};
 use mote_schemas::tpm::{BankSelection, Digest, HashAlg, PcrSelection};
+use mote_verifier::log_entry::LogEntry;
 use mote_verifier::prefix::{Certified, LogState, Outcome, PendingLog, PrefixError};
 use mote_verifier::store::Record as StoredRecord;
 use proptest::prelude::*;
@@ -61,6 +62,7 @@ fn a_stored_state_goes_on_where_it_stood() {
     let state = LogState {
         records: 2383,
         log_pcrs: 1 << 10,
+        padded: std::collections::BTreeSet::new(),
         values: recorded_pcrs(1),
     };
     let mut pending = PendingLog::new(state);
@@ -298,4 +300,109 @@ proptest! {
         }
         prop_assert_eq!(&pending.start().values, &recorded_pcrs(2));
     }
+}
+
+/// Every PCR of the recorded device after all 2,390 records.
+fn final_pcrs(bank: HashAlg) -> Pcrs {
+    let text = String::from_utf8(common::recorded("pcrs.txt")).unwrap();
+    text.lines()
+        .filter_map(|line| {
+            let words: Vec<_> = line.split_whitespace().collect();
+            let value = common::unhex(&words[2].to_lowercase());
+            (words[0] == bank.name()).then(|| {
+                (
+                    (bank, words[1].parse().unwrap()),
+                    Digest::new(bank, &value).unwrap(),
+                )
+            })
+        })
+        .collect()
+}
+
+#[test]
+fn a_bank_that_a_real_kernel_filled_with_padded_sha1_is_certified_as_such() {
+    // Linux 6.1 had no SHA-384 when IMA started: see the README of the recording.
+    let list = recorded_list();
+    for (banks, padded) in [
+        (&[HashAlg::Sha384][..], &[HashAlg::Sha384][..]),
+        (&[HashAlg::Sha256, HashAlg::Sha384], &[HashAlg::Sha384]),
+        (&[HashAlg::Sha1, HashAlg::Sha256], &[]),
+    ] {
+        let mut selection = PcrSelection::EMPTY;
+        let mut values = Pcrs::new();
+        for bank in banks {
+            selection
+                .push(BankSelection::new(*bank, 0x47ff).unwrap())
+                .unwrap();
+            values.extend(final_pcrs(*bank));
+        }
+        values.retain(|(_, pcr), _| 0x47ff >> pcr & 1 == 1);
+        let mut device = Device::new(selection, &values);
+        device.pcrs = values.clone();
+        for claims in [values.clone(), without_ima_pcr(values.clone())] {
+            let mut pending = boot();
+            // Without claims each step hashes every combination: the end of the list will do.
+            pending.append(0, list.clone()).unwrap();
+            let certified = certified(pending.certify(&device.quote(), &claims, true));
+            let state = certified.prefix().state();
+            assert_eq!(state.records, 2390);
+            assert_eq!(state.padded.iter().copied().collect::<Vec<_>>(), padded);
+            assert_eq!(state.values, values);
+        }
+    }
+}
+
+#[test]
+fn once_records_have_told_how_a_bank_is_filled_it_stays_so() {
+    let record = |n: u8, violation| StoredRecord {
+        template: "ima-ng".into(),
+        data: vec![n],
+        pcr: 10,
+        violation,
+    };
+    let selection = PcrSelection::single(HashAlg::Sha256, 1 << 10).unwrap();
+    let padded = |record: &StoredRecord, ones| record.extend_digest_padded(HashAlg::Sha256, ones);
+    let own = |record: &StoredRecord, _| record.extend_digest(HashAlg::Sha256);
+    let extend = |device: &mut Device, digest: Digest| {
+        let value = device.pcrs.get_mut(&(HashAlg::Sha256, 10)).unwrap();
+        *value = mote_schemas::pcr::extend(value, &digest).unwrap();
+    };
+    for ones in [false, true] {
+        let mut device = Device::new(selection, &Pcrs::new());
+        let mut pending = boot();
+        // A violation tells Linux before 5.8 from later ones.
+        for batch in [
+            [record(1, false), record(2, false)],
+            [record(3, true), record(4, false)],
+        ] {
+            batch
+                .iter()
+                .for_each(|record| extend(&mut device, padded(record, ones)));
+            let first = pending.next_record();
+            pending.append(first, batch).unwrap();
+            let state = certified(pending.certify(&device.quote(), &Pcrs::new(), true));
+            assert!(state.prefix().state().padded.contains(&HashAlg::Sha256));
+        }
+        // The same device cannot go on with SHA-256.
+        let record = record(5, false);
+        extend(&mut device, own(&record, ones));
+        pending.append(4, [record]).unwrap();
+        assert_eq!(
+            pending.certify(&device.quote(), &Pcrs::new(), true),
+            Err(PrefixError::DoesNotReplay { records: 5 })
+        );
+    }
+    // Nor one that began with SHA-256 with padded SHA-1.
+    let mut device = Device::new(selection, &Pcrs::new());
+    let mut pending = boot();
+    extend(&mut device, own(&record(1, false), false));
+    pending.append(0, [record(1, false)]).unwrap();
+    let state = certified(pending.certify(&device.quote(), &Pcrs::new(), true));
+    assert!(state.prefix().state().padded.is_empty());
+    extend(&mut device, padded(&record(2, false), true));
+    pending.append(1, [record(2, false)]).unwrap();
+    assert_eq!(
+        pending.certify(&device.quote(), &Pcrs::new(), true),
+        Err(PrefixError::DoesNotReplay { records: 2 })
+    );
 }

@@ -305,6 +305,7 @@ fn store(dir: &TempDir) -> RedbStore {
         log_pcrs: 0,
         outstanding: None,
         quoted: None,
+        padded_banks: None,
         content: Content::default(),
     };
     let gate = DeviceRecord {

@@ -28,7 +28,7 @@ pub use endpoint::{Endpoint, Scheme};
 pub(crate) use file::nearest;
 pub use pcrs::{PcrListError, parse_pcrs};
 pub use setting::{SETTINGS, Setting};
-pub use tls::TlsSettings;
+pub use tls::{Pin, TlsSettings};
 
 /// Where the file is unless `--config` or `MOTE_CONFIG` say otherwise. It may be absent there.
 pub const DEFAULT_FILE: &str = "/etc/mote/agent.toml";
@@ -57,10 +57,16 @@ pub struct Config {
     pub jitter: u8,
     /// The first hello after start waits a random part of this.
     pub start_jitter: Duration,
+    /// Shortest time until a request is sent again.
+    pub ack_timeout: Duration,
+    /// How often a request is sent again before the agent gives up for a while.
+    pub max_retransmit: u8,
     /// Largest datagram to fill with log entries, in bytes.
     pub datagram: usize,
     /// Attest once and exit with the verdict.
     pub once: bool,
+    /// Whom to become once TPM and measurement list are open.
+    pub user: Option<String>,
 }
 
 impl Config {
@@ -84,11 +90,26 @@ impl Config {
                 ..Pacing::default()
             },
             transmission: match self.verifier.scheme {
-                Scheme::Coap => Parameters::default(),
+                Scheme::Coap => Parameters {
+                    ack_timeout: self.ack_timeout,
+                    max_retransmit: self.max_retransmit,
+                    ..Parameters::default()
+                },
                 Scheme::CoapsTcp => Parameters::reliable(RESPONSE_TIMEOUT),
             },
         }
     }
+}
+
+/// What concerns this device alone, and no verifier.
+#[derive(Clone, Debug)]
+pub struct LocalConfig {
+    /// The TPM and the kinds of its keys.
+    pub tpm: TpmOptions,
+    /// The kernel's measurement list.
+    pub ima_log: PathBuf,
+    /// The PCRs to quote.
+    pub pcrs: Bounded<PcrSelection, MAX_PCR_BANKS>,
 }
 
 /// Where a value comes from.
@@ -201,9 +222,31 @@ impl Draft {
 
     /// The configuration, or everything that is wrong with it.
     pub fn finish(&self) -> Result<Config, Vec<Problem>> {
+        let (draft, mut problems) = self.apply(|_| true);
+        if let Some(what) = draft.without_trust() {
+            let place = "tls_pin".to_owned();
+            problems.push(Problem { place, what });
+        }
+        match draft.finish() {
+            Some(config) if problems.is_empty() => Ok(config),
+            _ => Err(problems),
+        }
+    }
+
+    /// What of it concerns this device alone: nothing need be said about a verifier.
+    pub fn finish_local(&self) -> Result<LocalConfig, Vec<Problem>> {
+        let (draft, problems) = self.apply(|setting| !setting.default.is_empty());
+        match draft.finish_local() {
+            Some(config) if problems.is_empty() => Ok(config),
+            _ => Err(problems),
+        }
+    }
+
+    fn apply(&self, wanted: impl Fn(&Setting) -> bool) -> (setting::Partial, Vec<Problem>) {
         let mut draft = setting::Partial::default();
         let mut problems = self.problems.clone();
-        for (setting, given) in SETTINGS.iter().zip(&self.values) {
+        let settings = SETTINGS.iter().zip(&self.values);
+        for (setting, given) in settings.filter(|(setting, _)| wanted(setting)) {
             let (text, origin) = match given {
                 Some(given) => (given.text.as_str(), &given.origin),
                 None => (setting.default, &Origin::Default),
@@ -223,14 +266,7 @@ impl Draft {
                 problems.push(Problem { place, what });
             }
         }
-        if let Some(what) = draft.without_trust() {
-            let place = "tls_pin".to_owned();
-            problems.push(Problem { place, what });
-        }
-        match draft.finish() {
-            Some(config) if problems.is_empty() => Ok(config),
-            _ => Err(problems),
-        }
+        (draft, problems)
     }
 
     /// The level at which to report, known before anything else is right.

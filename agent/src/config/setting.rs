@@ -7,9 +7,9 @@ use heapless::Vec as Bounded;
 use log::LevelFilter;
 use mote_schemas::limits::{DEFAULT_DATAGRAM, MAX_MESSAGE, MAX_PCR_BANKS};
 
-use super::Config;
 use super::endpoint::{Endpoint, Scheme};
 use super::tls::TlsSettings;
+use super::{Config, LocalConfig};
 use super::{key, pcrs};
 use crate::measurement_log::DEFAULT_PATH;
 use crate::tpm::{KeyKind, PcrSelection, TpmOptions};
@@ -57,8 +57,11 @@ pub(super) struct Partial {
     log_level: Option<LevelFilter>,
     jitter: Option<u8>,
     start_jitter: Option<Duration>,
+    ack_timeout: Option<Duration>,
+    max_retransmit: Option<u8>,
     datagram: Option<usize>,
     once: Option<bool>,
+    user: Option<String>,
 }
 
 impl Partial {
@@ -87,8 +90,20 @@ impl Partial {
             log_level: self.log_level?,
             jitter: self.jitter?,
             start_jitter: self.start_jitter?,
+            ack_timeout: self.ack_timeout?,
+            max_retransmit: self.max_retransmit?,
             datagram: self.datagram?,
             once: self.once?,
+            user: self.user,
+        })
+    }
+
+    /// The same for what concerns this device alone.
+    pub(super) fn finish_local(self) -> Option<LocalConfig> {
+        Some(LocalConfig {
+            tpm: self.tpm,
+            ima_log: self.ima_log?,
+            pcrs: self.pcrs?,
         })
     }
 }
@@ -115,7 +130,7 @@ impl Setting {
 }
 
 /// All settings, in the order in which a person would think of them.
-pub const SETTINGS: [Setting; 16] = [
+pub const SETTINGS: [Setting; 19] = [
     Setting {
         name: "verifier",
         kind: Kind::Text,
@@ -142,8 +157,8 @@ pub const SETTINGS: [Setting; 16] = [
         name: "tls_pin",
         kind: Kind::Text,
         default: "",
-        value: "SHA256",
-        help: "with coaps+tcp://: the server's certificate or public key (DER), by its SHA-256 in hex",
+        value: "[raw:]SHA256",
+        help: "with coaps+tcp://: the server's certificate or key (DER) by its SHA-256; raw: it has only a key",
         apply: |draft, text| {
             draft.tls.pin = super::tls::pin(text)?;
             Ok(())
@@ -280,6 +295,31 @@ pub const SETTINGS: [Setting; 16] = [
         },
     },
     Setting {
+        name: "ack_timeout",
+        kind: Kind::Number,
+        // RFC 7252, 4.8; a test compares them.
+        default: "2",
+        value: "SECONDS",
+        help: "send a request again after this time, then after twice that, ...; UDP only. More than \
+               a round trip of the link; the agent also learns it",
+        apply: |draft, text| {
+            let seconds = number(text, 1, 600)?;
+            draft.ack_timeout = Some(Duration::from_secs(seconds as u64));
+            Ok(())
+        },
+    },
+    Setting {
+        name: "max_retransmit",
+        kind: Kind::Number,
+        default: "4",
+        value: "COUNT",
+        help: "send a request again this often before giving up for a while; UDP only",
+        apply: |draft, text| {
+            draft.max_retransmit = Some(number(text, 1, 10)? as u8);
+            Ok(())
+        },
+    },
+    Setting {
         name: "datagram",
         kind: Kind::Number,
         // DEFAULT_DATAGRAM; a test compares them.
@@ -303,6 +343,17 @@ pub const SETTINGS: [Setting; 16] = [
                 "false" | "0" | "no" | "off" | "" => false,
                 _ => return Err(format!("true or false, not {text:?}")),
             });
+            Ok(())
+        },
+    },
+    Setting {
+        name: "user",
+        kind: Kind::Text,
+        default: "",
+        value: "NAME",
+        help: "become this user once the TPM and the measurement list are open; unset: stay",
+        apply: |draft, text| {
+            draft.user = (!text.is_empty()).then(|| text.to_owned());
             Ok(())
         },
     },
@@ -334,5 +385,10 @@ mod tests {
     fn defaults_are_what_the_other_crates_call_so() {
         let datagram = SETTINGS.iter().find(|setting| setting.name == "datagram");
         assert_eq!(datagram.unwrap().default, DEFAULT_DATAGRAM.to_string());
+        let default = |name| SETTINGS.iter().find(|s| s.name == name).unwrap().default;
+        let parameters = mote_schemas::coap::Parameters::default();
+        let (timeout, retransmit) = (parameters.ack_timeout, parameters.max_retransmit);
+        assert_eq!(default("ack_timeout"), timeout.as_secs().to_string());
+        assert_eq!(default("max_retransmit"), retransmit.to_string());
     }
 }

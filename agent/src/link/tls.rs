@@ -11,9 +11,14 @@ use std::net::{TcpStream, ToSocketAddrs};
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls13_signature};
+use rustls::crypto::{
+    CryptoProvider, WebPkiSupportedAlgorithms, verify_tls13_signature,
+    verify_tls13_signature_with_raw_key,
+};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::pki_types::{
+    CertificateDer, PrivateKeyDer, ServerName, SubjectPublicKeyInfoDer, UnixTime,
+};
 use rustls::server::ParsedCertificate;
 use rustls::{
     CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, Error, RootCertStore,
@@ -22,7 +27,7 @@ use rustls::{
 use sha2::{Digest, Sha256};
 use smol::Async;
 
-use crate::config::TlsSettings;
+use crate::config::{Pin, TlsSettings};
 
 /// ALPN of CoAP over TLS (RFC 8323, 8.2).
 const ALPN: &[u8] = b"coap";
@@ -41,7 +46,7 @@ impl TlsClient {
             (Some(pin), _) => builder
                 .dangerous()
                 .with_custom_certificate_verifier(Arc::new(Pinned {
-                    digest: *pin,
+                    pin: *pin,
                     algorithms,
                 })),
             (None, Some(ca)) => {
@@ -88,10 +93,10 @@ fn builder(
         .map_err(|error| error.to_string())
 }
 
-/// Believes one certificate, or one key in whatever certificate.
+/// Believes one certificate, or one key in whatever certificate or in none (RFC 7250).
 #[derive(Debug)]
 struct Pinned {
-    digest: [u8; 32],
+    pin: Pin,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
@@ -104,9 +109,15 @@ impl ServerCertVerifier for Pinned {
         _ocsp_response: &[u8],
         _now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let key = ParsedCertificate::try_from(end_entity)?.subject_public_key_info();
-        let is_pinned = |bytes: &[u8]| Sha256::digest(bytes)[..] == self.digest;
-        if is_pinned(end_entity) || is_pinned(&key) {
+        let hash = |bytes: &[u8]| -> [u8; 32] { Sha256::digest(bytes).into() };
+        let pinned = match self.pin {
+            Pin::RawKey(digest) => hash(end_entity) == digest,
+            Pin::Certificate(digest) => {
+                let key = ParsedCertificate::try_from(end_entity)?.subject_public_key_info();
+                hash(end_entity) == digest || hash(&key) == digest
+            }
+        };
+        if pinned {
             Ok(ServerCertVerified::assertion())
         } else {
             Err(CertificateError::ApplicationVerificationFailure.into())
@@ -129,7 +140,15 @@ impl ServerCertVerifier for Pinned {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
+        if self.requires_raw_public_keys() {
+            let key = SubjectPublicKeyInfoDer::from(&certificate[..]);
+            return verify_tls13_signature_with_raw_key(message, &key, signature, &self.algorithms);
+        }
         verify_tls13_signature(message, certificate, signature, &self.algorithms)
+    }
+
+    fn requires_raw_public_keys(&self) -> bool {
+        matches!(self.pin, Pin::RawKey(_))
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

@@ -1,8 +1,8 @@
 //! [`MeasurementLog`] on the kernel's file, or on a copy of one that grows.
 
 use std::fs::{File, Metadata};
-use std::io::{self, ErrorKind, Read};
-use std::os::unix::fs::MetadataExt;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use mote_schemas::ima::{Endian, ListFormat};
@@ -55,8 +55,8 @@ struct Open {
 /// How to count records.
 #[derive(Debug)]
 enum Counter {
-    /// The kernel does.
-    Kernel(PathBuf),
+    /// The kernel does. Its file stays open: after giving up root it could not be opened again.
+    Kernel(File),
     /// By walking on from where the last count ended.
     Walk(Cursor),
 }
@@ -149,10 +149,9 @@ impl Open {
         }
         let count = path.with_file_name(COUNT);
         // Only the kernel's own file has this neighbour; a copy of a list may lie anywhere.
-        let counter = if kernel_count(&count).is_ok() {
-            Counter::Kernel(count)
-        } else {
-            Counter::Walk(Cursor::new(format))
+        let counter = match File::open(&count) {
+            Ok(count) if kernel_count(&count).is_ok() => Counter::Kernel(count),
+            _ => Counter::Walk(Cursor::new(format)),
         };
         Ok(Self {
             file,
@@ -172,7 +171,7 @@ impl Open {
     /// lasts as long as its boot and only grows; a file may be cut, rewritten or replaced.
     fn continues(&self, seen: u64, mark: Option<&Mark>) -> io::Result<bool> {
         let counted = match &self.counter {
-            Counter::Kernel(path) => return Ok(kernel_count(path)? >= seen),
+            Counter::Kernel(count) => return Ok(kernel_count(count)? >= seen),
             Counter::Walk(cursor) => cursor.offset(),
         };
         if self.file.metadata()?.len() < self.cursor.offset().max(counted) {
@@ -188,7 +187,7 @@ impl Open {
 
     fn count(&mut self) -> Result<u64, Fault> {
         match &mut self.counter {
-            Counter::Kernel(path) => Ok(kernel_count(path)?),
+            Counter::Kernel(count) => Ok(kernel_count(count)?),
             Counter::Walk(cursor) => {
                 while cursor.pass(&self.file)? {}
                 Ok(cursor.record())
@@ -255,11 +254,11 @@ impl Open {
     }
 }
 
-fn kernel_count(path: &Path) -> io::Result<u64> {
-    // securityfs has no size to go by; the number has at most 20 digits.
+fn kernel_count(file: &File) -> io::Result<u64> {
+    // securityfs has no size to go by; the number has at most 20 digits. Read from its beginning, it is
+    // the number of now.
     let mut text = [0; 32];
-    let mut file = File::open(path)?;
-    let size = file.read(&mut text)?;
+    let size = file.read_at(&mut text, 0)?;
     core::str::from_utf8(&text[..size])
         .ok()
         .and_then(|text| text.trim_end().parse().ok())

@@ -153,7 +153,8 @@ impl Session {
         let (mut values, mut fresh_values) = ([0; MAX_PCR_VALUES], [0; MAX_PCR_VALUES]);
         let ak = self.identity.as_ref().map_or(&[][..], |id| &id.ak);
         let quotes = &self.progress.quotes;
-        let elided = if self.progress.full_quote {
+        // Whoever asks for PCR values cannot rebuild a digest over them.
+        let elided = if self.progress.full_quote || self.progress.pcr_values {
             None
         } else {
             quotes.elide(&quote, ak, &extra_data, &mut elided_room)
@@ -289,13 +290,13 @@ impl Session {
             Opened::Protected(body) => body,
             // Anyone can say so. It costs us one hello after a back-off, never the evidence.
             Opened::Unprotected => {
-                self.exchange.accept(response);
+                self.accept(now, response);
                 self.refused(now, response.code(), &response.body(), device);
                 return;
             }
             Opened::Forged => return,
         };
-        self.exchange.accept(response);
+        self.accept(now, response);
         match body.code() {
             Code::CHANGED => match cbor::decode(body.payload()) {
                 Ok(reply) => self.reply(now, &reply, device),

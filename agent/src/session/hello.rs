@@ -84,13 +84,13 @@ impl Session {
         let body = response.body();
         match hello.answered(&body) {
             Piece::Next => {
-                self.exchange.accept(response);
+                self.accept(now, response);
                 // Not counted as a repetition: its length bounds how often.
                 self.due = now;
             }
             Piece::Restart => {
                 hello.restart(token(device));
-                self.exchange.accept(response);
+                self.accept(now, response);
                 self.go_on(now, self.step, device);
             }
             Piece::Foreign => {}
@@ -111,7 +111,7 @@ impl Session {
                 self.event = Some(Event::NotTheVerifier(error));
                 if hello.is_begun() {
                     // Some piece was forged, now or earlier.
-                    self.exchange.accept(response);
+                    self.accept(now, response);
                     self.start_over(now, device);
                 } else {
                     // Not accepted: the verifier's own answer may still come.
@@ -121,6 +121,8 @@ impl Session {
             }
         };
         let challenge = verified.challenge();
+        let took = now.since(self.sent_at);
+        self.patience.answered(took, self.settings.transmission);
         self.exchange.accept(response);
         let secret = device.tpm.activate_credential(
             challenge.credential_blob.get(),
@@ -153,17 +155,17 @@ impl Session {
         match response.code() {
             // The verifier wants to see that we receive at this address (RFC 9175, 2.3).
             Code::UNAUTHORIZED if echo => {
-                self.exchange.accept(response);
+                self.accept(now, response);
                 self.go_on(now, self.step, device);
             }
             // It does not know us.
             Code::NOT_FOUND if echo || !with_keys => {
-                self.exchange.accept(response);
+                self.accept(now, response);
                 self.hello = None;
                 self.go_on(now, Step::Hello { keys: true }, device);
             }
             code => {
-                self.exchange.accept(response);
+                self.accept(now, response);
                 self.refused(now, code, &body, device);
             }
         }

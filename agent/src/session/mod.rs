@@ -40,7 +40,7 @@ use core::time::Duration;
 
 use heapless::Vec;
 use mote_schemas::coap::{
-    Body, Code, Exchange, Output as Exchanged, Parameters, Received, WriteError, option,
+    Body, Code, Exchange, Message, Output as Exchanged, Parameters, Received, WriteError, option,
 };
 use mote_schemas::limits::{MAX_MESSAGE, MAX_PCR_BANKS};
 use mote_schemas::time::Instant;
@@ -52,7 +52,7 @@ use crate::measurement_log::{LogError, MeasurementLog};
 use crate::tpm::{Identity, PcrSelection, Tpm, TpmError};
 use crate::verifier_key::VerifierKey;
 use channel::Channel;
-use pacing::Backoff;
+use pacing::{Backoff, Patience};
 
 /// Bytes of a datagram that are not log entries: CoAP header and token, OSCORE option and tag,
 /// inner code and path, and the rest of a log request.
@@ -165,6 +165,9 @@ pub struct Session {
     step: Step,
     due: Instant,
     backoff: Backoff,
+    patience: Patience,
+    /// When the open request was first sent.
+    sent_at: Instant,
     /// Requests made at once since the last wait.
     immediate: u8,
     event: Option<Event>,
@@ -213,6 +216,8 @@ impl Session {
             step: Step::Hello { keys: false },
             due,
             backoff: Backoff::default(),
+            patience: Patience::default(),
+            sent_at: now,
             immediate: 0,
             event: None,
             identity: None,
@@ -237,6 +242,7 @@ impl Session {
                 }
                 Exchanged::Wait(until) => return Output::Wait(until),
                 Exchanged::TimedOut => {
+                    self.patience.timed_out();
                     let retry = self.retry_later(now, device);
                     self.event = Some(Event::Unreachable { retry });
                 }
@@ -299,9 +305,19 @@ impl Session {
         device: &mut Device<'_>,
     ) -> Result<(), StepError> {
         let random = device.random_u32();
+        self.sent_at = now;
+        self.exchange
+            .set_parameters(self.patience.stretched(self.settings.transmission));
         self.exchange
             .start(now, bytes, random)
             .map_err(|_| StepError::Stale)
+    }
+
+    /// Ends the exchange with this response.
+    fn accept(&mut self, now: Instant, response: &Message<'_>) {
+        let took = now.since(self.sent_at);
+        self.patience.answered(took, self.settings.transmission);
+        self.exchange.accept(response);
     }
 
     /// Makes `step` next, at once unless the verifier has had us do so too often in a row.
@@ -345,7 +361,8 @@ impl Session {
         if let Some(seconds) = message.option(option::MAX_AGE).and_then(|o| o.uint()) {
             let asked =
                 Duration::from_secs(u64::from(seconds)).min(self.settings.pacing.backoff_max);
-            retry = retry.max(asked);
+            // Many may have been told the same.
+            retry = retry.max(Pacing::after(asked, device.random_u32()));
             self.due = now + retry;
         }
         self.event = Some(Event::refused(code, message.payload(), retry));

@@ -251,7 +251,8 @@ impl<'a> EventData<'a> {
         if let Some(text) = ascii(data) {
             return Self::Text(text);
         }
-        match Utf16::new(data).filter(Utf16::is_text) {
+        let whole = |text: &Utf16<'_>| text.is_text() && text.as_bytes().len() + 2 >= data.len();
+        match Utf16::new(data).filter(whole) {
             Some(text) => Self::Text16(text),
             None => Self::Bytes(data),
         }

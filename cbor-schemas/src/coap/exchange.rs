@@ -188,6 +188,11 @@ impl<const N: usize> Exchange<N> {
         }
     }
 
+    /// Other parameters from the next request on.
+    pub const fn set_parameters(&mut self, parameters: Parameters) {
+        self.parameters = parameters;
+    }
+
     /// The message ID that the next request must carry.
     pub const fn next_message_id(&self) -> u16 {
         self.message_id.wrapping_add(1)

@@ -2,7 +2,7 @@
 //! at a time by the exchange and the links that the agent uses.
 //!
 //! ```text
-//! mote-coap-client [--pin SHA256 | --ca PEM] [--put FILE] [--block BYTES] coap[s+tcp]://HOST:PORT/PATH
+//! mote-coap-client [--pin [raw:]SHA256 | --ca PEM] [--put FILE] [--block BYTES] coap[s+tcp]://HOST:PORT/PATH
 //! ```
 //! Prints the code to standard error and the payload to standard output. A body larger than `--block`
 //! goes and comes in blocks of that size (over UDP).
@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant as Clock};
 
 use clap::Parser;
-use mote_agent::config::{Endpoint, Scheme, TlsSettings};
+use mote_agent::config::{Endpoint, Pin, Scheme, TlsSettings};
 use mote_agent::link::stream::Stream;
 use mote_agent::link::tls::TlsClient;
 use mote_schemas::coap::block::Sent;
@@ -65,12 +65,8 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     match server.scheme {
         Scheme::Coap => over_udp(&server.authority, &request),
         Scheme::CoapsTcp => {
-            let pin = arguments.pin.as_deref().map(unhex).transpose()?;
             let settings = TlsSettings {
-                pin: pin
-                    .map(TryInto::try_into)
-                    .transpose()
-                    .map_err(|_| "a pin has 32 bytes")?,
+                pin: arguments.pin.as_deref().map(pin).transpose()?,
                 ca: arguments.ca.clone(),
                 ..TlsSettings::default()
             };
@@ -79,11 +75,17 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     }
 }
 
-fn unhex(hex: &str) -> Result<Vec<u8>, Failure> {
-    (0..hex.len())
+fn pin(text: &str) -> Result<Pin, Failure> {
+    let hex = text.strip_prefix("raw:").unwrap_or(text);
+    let bytes = (0..hex.len())
         .step_by(2)
         .map(|at| Ok(u8::from_str_radix(hex.get(at..at + 2).ok_or("odd")?, 16)?))
-        .collect()
+        .collect::<Result<Vec<u8>, Failure>>()?;
+    let digest = bytes.try_into().map_err(|_| "a pin has 32 bytes")?;
+    Ok(match text.len() {
+        64 => Pin::Certificate(digest),
+        _ => Pin::RawKey(digest),
+    })
 }
 
 struct Request<'a> {

@@ -89,6 +89,10 @@ pub struct Agent {
     pub address: SocketAddr,
     /// What it said and heard.
     pub appraisals: Vec<Appraisal>,
+    /// When it sent something.
+    pub sent: Vec<u64>,
+    /// When a hello led to keys.
+    pub opened: Vec<u64>,
     /// hello exchanges that led to keys.
     pub sessions: u64,
     /// Times it found nobody.
@@ -140,6 +144,8 @@ impl Agent {
         Agent {
             address: address(index, 0),
             appraisals: Vec::new(),
+            sent: Vec::new(),
+            opened: Vec::new(),
             sessions: 0,
             unreachable: Vec::new(),
             refused: Vec::new(),

@@ -383,6 +383,7 @@ impl Sim {
         match event {
             Said::SessionOpened { .. } => {
                 agent.sessions += 1;
+                agent.opened.push(now);
                 self.note("session", index, 0);
             }
             Said::Appraised {
@@ -419,6 +420,7 @@ impl Sim {
         self.note("sent", index, bytes.len() as u64);
         let agent = &mut self.agents[index];
         agent.up.add(bytes.len());
+        agent.sent.push(self.now);
         let (link, from) = (agent.setup.link, agent.address);
         let bytes: Rc<[u8]> = bytes.into();
         remember(&mut self.captured[index].up, &bytes);
@@ -517,6 +519,29 @@ impl Sim {
         self.note("replayed down", index, bytes.len() as u64);
         let to = self.agents[index].address;
         self.arrive_down(index, to, &bytes);
+    }
+}
+
+/// Runs `work` on a thread with the stack of a main thread, as the engine has in its daemon: its table
+/// of messages passes over the stack when it is made.
+///
+/// # Panics
+/// When `work` does.
+pub fn on_a_roomy_thread<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| match roomy_thread(scope, work).join() {
+        Ok(done) => done,
+        Err(panic) => std::panic::resume_unwind(panic),
+    })
+}
+
+fn roomy_thread<'scope, T: Send + 'scope>(
+    scope: &'scope std::thread::Scope<'scope, '_>,
+    work: impl FnOnce() -> T + Send + 'scope,
+) -> std::thread::ScopedJoinHandle<'scope, T> {
+    let builder = std::thread::Builder::new().stack_size(8 * 1024 * 1024);
+    match builder.spawn_scoped(scope, work) {
+        Ok(handle) => handle,
+        Err(error) => panic!("no thread to be had: {error}"),
     }
 }
 

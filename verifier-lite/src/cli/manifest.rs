@@ -7,18 +7,21 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::Subcommand;
+use mote_schemas::tpm::Digest;
 use serde::Serialize;
 
 use super::backend::{ask, unexpected};
 use super::text::table;
 use super::{Context, Failure, Outcome, stored, time};
 use crate::admin::{ManifestView, Request, Response};
+use crate::convert::{corim, keylime};
 use crate::hex;
 use crate::manifest::envelope::read_file;
-use crate::manifest::{MAX_MANIFEST, Manifest, SignedManifest, VerifiedManifest};
+use crate::manifest::{BootExpectations, MAX_MANIFEST, Manifest, SignedManifest, VerifiedManifest};
 use crate::printable::printable;
 use crate::signing_key::PublicKey;
 
+mod boot;
 mod build;
 
 #[derive(Debug, Subcommand)]
@@ -29,10 +32,12 @@ Examples:
   motectl manifest build --rootfs build/rootfs --sign image.key -o edge-1.3.mote
   motectl manifest build --rootfs / --exclude '/var/log/**' --sign image.key -o host.mote
   sha256sum $(cat files) | motectl manifest build --sha256sums - --sign image.key -o edge.mote
+  motectl manifest build --keylime policy.json --sign image.key -o edge.mote
+  motectl manifest build --sbom image.spdx.json --sign image.key -o edge.mote
 
 The same files, name, version and key always give the same bytes. A time is recorded only
 from SOURCE_DATE_EPOCH.")]
-    Build(build::Build),
+    Build(Box<build::Build>),
     /// Show what a manifest says.
     Show {
         /// The manifest.
@@ -43,6 +48,26 @@ from SOURCE_DATE_EPOCH.")]
         /// List every file with its digest, as sha256sum does.
         #[arg(long)]
         files: bool,
+    },
+    /// Convert a manifest into somebody else's format.
+    #[command(after_help = "\
+Examples:
+  motectl manifest export edge-1.3.mote --key image.key.pub --format keylime -o policy.json
+  motectl manifest export edge-1.3.mote --key image.key.pub --format corim -o edge.corim
+
+What the other format cannot say is left out, and named on standard error.")]
+    Export {
+        /// The manifest.
+        file: PathBuf,
+        /// A public key that must have signed it. May be given several times.
+        #[arg(long, value_name = "KEY.pub", required = true)]
+        key: Vec<PathBuf>,
+        /// keylime: a runtime policy, JSON. corim: an unsigned CoRIM, CBOR.
+        #[arg(long)]
+        format: Format,
+        /// Where to put it.
+        #[arg(long, short, value_name = "FILE")]
+        output: PathBuf,
     },
     /// Check that one of the given keys signed a manifest, and that it is well-formed.
     Verify {
@@ -73,6 +98,13 @@ What is stored of the devices is appraised anew; none of them has to send anythi
     },
 }
 
+/// A format to export to.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(super) enum Format {
+    Keylime,
+    Corim,
+}
+
 pub(super) fn run(context: &Context, command: Command) -> Outcome {
     match command {
         Command::Add { files } => add(context, &files),
@@ -83,8 +115,14 @@ pub(super) fn run(context: &Context, command: Command) -> Outcome {
             other => unexpected(&other),
         },
         Command::Remove { manifest } => stored(context, "", &Request::ManifestRemove { manifest }),
-        Command::Build(options) => build::run(context, options),
+        Command::Build(options) => build::run(context, *options),
         Command::Show { file, key, files } => show(context, &file, &key, files),
+        Command::Export {
+            file,
+            key,
+            format,
+            output,
+        } => export(&file, &load(&key)?, format, &output),
         Command::Verify { file, key } => {
             let verified = VerifiedManifest::read(&file, &load(&key)?)?;
             let signed = SignedManifest::read(&file)?;
@@ -149,6 +187,65 @@ struct Summary {
     exclusions: Vec<String>,
     /// Bank -> PCR -> allowed values.
     pcrs: BTreeMap<String, BTreeMap<u8, Vec<String>>>,
+    boot: Expected,
+}
+
+/// What the boot event log must show.
+#[derive(Serialize)]
+struct Expected {
+    secure_boot: bool,
+    /// Variable -> SHA-256 of what it may contain.
+    secure_boot_keys: BTreeMap<&'static str, Vec<String>>,
+    applications: Vec<String>,
+    kernels: Vec<String>,
+    initrds: Vec<String>,
+    command_lines: Vec<String>,
+    /// PCR -> digests.
+    events: BTreeMap<u8, Vec<String>>,
+}
+
+impl Expected {
+    fn new(boot: &BootExpectations) -> Self {
+        let texts = |list: &[Digest]| list.iter().map(ToString::to_string).collect();
+        Self {
+            secure_boot: boot.secure_boot,
+            secure_boot_keys: boot
+                .keys
+                .iter()
+                .map(|(key, list)| (key.name(), list.iter().map(ToString::to_string).collect()))
+                .collect(),
+            applications: texts(&boot.applications),
+            kernels: texts(&boot.kernels),
+            initrds: texts(&boot.initrds),
+            command_lines: boot.command_lines.clone(),
+            events: boot
+                .events
+                .iter()
+                .map(|(pcr, list)| (*pcr, texts(list)))
+                .collect(),
+        }
+    }
+
+    fn in_words(&self, mut line: impl FnMut(&str, &str)) {
+        if self.secure_boot {
+            line("secure boot", "on");
+        }
+        for (name, values) in &self.secure_boot_keys {
+            values.iter().for_each(|value| line(name, value));
+        }
+        for (label, values) in [
+            ("boot app", &self.applications),
+            ("kernel", &self.kernels),
+            ("initrd", &self.initrds),
+            ("cmdline", &self.command_lines),
+        ] {
+            values.iter().for_each(|value| line(label, value));
+        }
+        for (pcr, values) in &self.events {
+            let label = format!("in PCR {pcr}");
+            values.iter().for_each(|value| line(&label, value));
+        }
+    }
 }
 
 impl Summary {
@@ -173,6 +270,7 @@ impl Summary {
             files: manifest.files().len(),
             exclusions: manifest.exclusions().to_vec(),
             pcrs: manifest.pcrs().iter().map(bank).collect(),
+            boot: Expected::new(manifest.boot()),
         }
     }
 
@@ -211,6 +309,7 @@ impl Summary {
                 }
             }
         }
+        self.boot.in_words(line);
         out
     }
 }
@@ -239,6 +338,26 @@ fn show(context: &Context, file: &Path, keys: &[PathBuf], files: bool) -> Outcom
         &Summary::new(&manifest, &signed, !keys.is_empty()),
         Summary::in_words,
     )
+}
+
+fn export(file: &Path, keys: &[PublicKey], format: Format, output: &Path) -> Outcome {
+    let verified = VerifiedManifest::read(file, keys)?;
+    let manifest = verified.manifest();
+    let (bytes, left_out) = match format {
+        Format::Keylime => {
+            let converted = keylime::write(manifest);
+            let (text, left_out) =
+                converted.map_err(|error| Failure(format!("{}: {error}", file.display())))?;
+            (text.into_bytes(), left_out)
+        }
+        Format::Corim => corim::write(manifest),
+    };
+    for what in left_out {
+        eprintln!("motectl: left out: {what}");
+    }
+    std::fs::write(output, &bytes)
+        .map_err(|error| Failure(format!("{}: {error}", output.display())))?;
+    Ok(format!("{}: {} bytes\n", output.display(), bytes.len()))
 }
 
 fn list(context: &Context, manifest: &Manifest) -> Outcome {

@@ -1,7 +1,7 @@
 //! `motectl`: what an operator or an image build does by hand.
 //!
 //! Results go to standard output, in words or with `--json` for machines; everything else to standard
-//! error. Exit code 0: done; 1: refused or failed, with the reason; 2: wrong usage.
+//! error. Exit code 0: done; 1: refused, failed or not trusted, with the reason; 2: wrong usage.
 
 use std::fmt::{Display, Write as _};
 use std::io::{self, Write};
@@ -13,6 +13,7 @@ use clap::{Parser, Subcommand};
 use crate::admin::{Request, Response};
 
 mod backend;
+mod bootlog;
 mod device;
 mod explain;
 mod key;
@@ -21,6 +22,7 @@ mod policy;
 mod result;
 mod text;
 mod time;
+mod verify;
 
 /// Where the verifier keeps its state unless told otherwise.
 pub const DEFAULT_STATE: &str = "/var/lib/mote";
@@ -39,7 +41,10 @@ Examples:
   motectl device admit 3f9a --name gate-7
   motectl policy bind gates group:gate
   motectl explain gate-7
-  motectl result gate-7 --jwt"
+  motectl result gate-7 --jwt
+
+  motectl verify evidence.cbor --nonce 5e1f... --ak gate-7.ak --manifest edge-1.3.mote \\
+    --manifest-key image.key.pub"
 )]
 /// Works with a Mote verifier: its devices, manifests, policies, keys and results.
 struct Arguments {
@@ -60,6 +65,9 @@ enum Command {
     /// Make, check and store reference values of an image.
     #[command(subcommand)]
     Manifest(manifest::Command),
+    /// Look at boot event logs.
+    #[command(subcommand)]
+    Bootlog(bootlog::Command),
     /// Make, store and bind appraisal policies: what is allowed on which devices.
     #[command(subcommand)]
     Policy(policy::Command),
@@ -80,6 +88,8 @@ Examples:
     },
     /// Print a device's attestation result (EAR), signed by the verifier, for relying parties.
     Result(result::Options),
+    /// Appraise evidence that `mote-agent evidence` wrote to a file, without verifier or network.
+    Verify(verify::Verify),
 }
 
 /// What stopped a command, in words that say what to do.
@@ -105,16 +115,26 @@ pub fn main() -> ExitCode {
         json: arguments.json,
         now: time::now(),
     };
+    let mut trusted = true;
     let outcome = match arguments.command {
         Command::Manifest(command) => manifest::run(&context, command),
+        Command::Bootlog(command) => bootlog::run(&context, command),
         Command::Key(command) => key::run(&context, command),
         Command::Device(command) => device::run(&context, command),
         Command::Policy(command) => policy::run(&context, command),
         Command::Explain { device } => explain::run(&context, device),
         Command::Result(options) => result::run(&context, options),
+        Command::Verify(options) => verify::run(&context, &options).map(|(text, good)| {
+            trusted = good;
+            text
+        }),
     };
     match outcome {
-        Ok(text) => print(&text),
+        Ok(text) if trusted => print(&text),
+        Ok(text) => {
+            print(&text);
+            ExitCode::FAILURE
+        }
         Err(Failure(why)) => {
             eprintln!("motectl: {why}");
             ExitCode::FAILURE

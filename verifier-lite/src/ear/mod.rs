@@ -215,7 +215,14 @@ fn vector(verdict: &VerdictRecord, policy: &EffectivePolicy) -> Vector {
             | Reason::PcrBankNotAllowed
             | Reason::KeyTooWeak
             | Reason::BootAggregateMismatch
-            | Reason::BootAggregateUnchecked => worsen(&mut vector.configuration, plain),
+            | Reason::BootAggregateUnchecked
+            | Reason::BootLogMissing
+            | Reason::BootPcrUnexplained
+            | Reason::SecureBootOff
+            | Reason::SecureBootKeysUnexpected
+            | Reason::BootEventUnexpected
+            | Reason::BootEventMissing
+            | Reason::CmdlineUnexpected => worsen(&mut vector.configuration, plain),
             Reason::ClockUnsafe => worsen(&mut vector.hardware, plain),
             Reason::LogDoesNotReplay | Reason::ImaWithoutTpm | Reason::BootAggregateMissing => {
                 worsen(&mut vector.executables, Some(value::CRYPTO_FAILED));

@@ -38,6 +38,7 @@ fn record(by: &str) -> DeviceRecord {
             outstanding: None,
             content: Content::default(),
             quoted: None,
+            padded_banks: None,
         }),
         last_seen: None,
         session: None,

@@ -17,8 +17,8 @@ use mote_schemas::reason::{Reason, Severity};
 use mote_schemas::tpm::{ClockInfo, HashAlg, PcrSelection, Public};
 
 use super::outcome::Refusal;
-use super::{Engine, Internal, Now, Settings};
-use crate::appraise::appraise_next;
+use super::{Engine, Internal, Now, Settings, boot};
+use crate::appraise::{ReferenceLookup, appraise_next};
 use crate::ima_signature::LearnedKeys;
 use crate::policy::{EffectivePolicy, Settled, reappraise, settle};
 use crate::prefix::{Certified, IMA_PCR, LogState, Outcome, PendingLog, PrefixError, values_of};
@@ -192,6 +192,7 @@ impl<'e> Attestation<'e> {
             outstanding: None,
             content: Content::default(),
             quoted: None,
+            padded_banks: None,
         }
     }
 
@@ -383,14 +384,16 @@ impl<'e> Attestation<'e> {
             .any(|value| u32::from(value.index) != IMA_PCR)
     }
 
-    /// Gives up the outstanding quote and asks for another with PCR values, for this reason.
+    /// Gives up the outstanding quote and asks for another with PCR values, for this reason. In full:
+    /// of one that leaves its digest to what we know, nothing could be made, and the PCR values that
+    /// came with it would have to be asked for once more.
     fn ask_for_pcrs(&mut self, reason: Reason) -> Standing {
         self.drop_outstanding();
         self.keep_records();
         Standing {
             next_record: self.received(),
             reasons: vec![reason],
-            wants: Wants::PCR_VALUES,
+            wants: Wants::PCR_VALUES.and(Wants::FULL_QUOTE),
             ..Standing::default()
         }
     }
@@ -477,9 +480,19 @@ impl<'e> Attestation<'e> {
         let Some(boot) = &mut self.record.boot else {
             return Ok(());
         };
+        let boot_found = boot::appraise(
+            boot,
+            certified.prefix(),
+            // The log itself is not fetched yet: static PCR values need none.
+            None,
+            self.policy.boot(),
+            self.now.unix,
+        );
         boot.certified = state.records;
         boot.log_pcrs = state.log_pcrs;
         boot.pcrs = banks(state);
+        let padded = state.padded.iter().map(|alg| alg.to_u16()).collect();
+        boot.padded_banks = Some(padded).filter(|banks: &Vec<u16>| !banks.is_empty());
         if let Some(quote) = boot.outstanding.take() {
             boot.quoted_at = quote.at;
         }
@@ -489,8 +502,9 @@ impl<'e> Attestation<'e> {
         let policy = self.policy.as_ref();
         let appraisal = appraise_next(certified, policy, &mut learned, Endian::Little);
         content.learned_keys = learned.ders().map(|der| der.to_vec().into()).collect();
+        let of_boot = boot_found.map_or_else(Vec::new, |found| found.deviations);
         let (ak, now) = (&self.record.ak_public, self.now.unix);
-        let settled = settle(policy, ak, boot, content, appraisal, now);
+        let settled = settle(policy, ak, boot, content, appraisal, of_boot, now);
         let Settled {
             content,
             deviations,
@@ -647,6 +661,12 @@ fn log_state(boot: &BootState) -> LogState {
     LogState {
         records: boot.certified,
         log_pcrs: boot.log_pcrs,
+        padded: boot
+            .padded_banks
+            .iter()
+            .flatten()
+            .filter_map(|alg| HashAlg::from_u16(*alg))
+            .collect(),
         values: values_of(&boot.pcrs),
     }
 }

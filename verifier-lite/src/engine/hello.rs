@@ -46,9 +46,9 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
     OptionSpec::REQUEST_TAG,
 ];
 
-/// How long a challenge may be answered. A TPM may take many seconds to create its keys, and the
-/// answer may be retransmitted for 93 s (RFC 7252, 4.8.2).
-const CHALLENGE_LIFETIME: Duration = Duration::from_secs(180);
+/// How long a challenge may be answered. A TPM may take many seconds to create its keys, and on a slow
+/// link minutes pass each way, with retransmissions in between.
+const CHALLENGE_LIFETIME: Duration = Duration::from_secs(1200);
 
 /// Bytes of a kid: 2^24 sessions; collisions are looked for.
 const KID: usize = 3;
@@ -187,6 +187,13 @@ impl Engine {
                 ek_certificate: keys.ek_certificate.map(|der| der.get().to_vec()),
             },
         };
+        if let Err(seconds) = self.bucket.take(now.monotonic) {
+            let busy = Refusal::new(Reason::VerifierBusy, "too many hellos; come back later");
+            let bytes = seconds.to_be_bytes();
+            let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
+            return Ok(Outcome::refused(Code::SERVICE_UNAVAILABLE, busy)
+                .option(option::MAX_AGE, &bytes[zeros..]));
+        }
         match self.challenge(now, device, &payload, keys)? {
             Ok(reply) => Ok(self
                 .in_blocks(now, peer, &blocks, reply)

@@ -7,8 +7,10 @@
 //! | `blockwise` | hello and challenge in pieces (RFC 7959) |
 //! | `channel` | OSCORE sessions, across restarts of this process |
 //! | `evidence` | open, log and beat: from a protected message to a commit and a reply |
+//! | `boot` | measured boot in a verdict |
 //! | `echo` | proof that a peer receives at its address (RFC 9175) |
 //! | `discovery` | what is here, for whoever looks |
+//! | `overload` | how many hellos a second |
 //! | `outcome` | replies and refusals |
 //! | `peer` | the other end of a link |
 //!
@@ -24,12 +26,14 @@
 
 mod attest;
 mod blockwise;
+pub(crate) mod boot;
 mod channel;
 mod discovery;
 mod echo;
 mod evidence;
 mod hello;
 mod outcome;
+mod overload;
 mod peer;
 
 use aws_lc_rs::rand;
@@ -51,6 +55,7 @@ use channel::Channels;
 use echo::EchoKey;
 use hello::Hellos;
 use outcome::{Outcome, Refusal};
+use overload::Bucket;
 
 pub use peer::Peer;
 
@@ -81,6 +86,9 @@ pub struct Settings {
     pub max_uncertified: u64,
     /// Most devices that may wait for somebody to admit them: anyone with a TPM can be one.
     pub max_waiting: usize,
+    /// Challenges made in a second; whoever asks for more is told when to come back. Each costs half
+    /// a millisecond of public-key work, which anyone may cause.
+    pub hellos_per_second: u32,
 }
 
 impl Default for Settings {
@@ -91,6 +99,7 @@ impl Default for Settings {
             max_challenges: 4096,
             max_uncertified: 500_000,
             max_waiting: 10_000,
+            hellos_per_second: 200,
         }
     }
 }
@@ -106,6 +115,7 @@ pub struct Engine {
     dedup: Box<Dedup<Peer, Option<Box<Answered>>, DEDUP>>,
     transfers: Transfers,
     hellos: Hellos,
+    bucket: Bucket,
     channels: Channels,
     swept: Sweep,
     /// Devices that wait for admission.
@@ -163,6 +173,7 @@ impl Engine {
             dedup: Box::new(Dedup::new(&Parameters::default())),
             transfers: Transfers::new(),
             hellos: Hellos::new(settings.max_challenges),
+            bucket: Bucket::new(settings.hellos_per_second),
             channels: Channels::default(),
             waiting: waiting(store.as_ref())?,
             store,

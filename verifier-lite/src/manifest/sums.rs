@@ -159,7 +159,8 @@ fn unescape(name: &[u8]) -> Result<Vec<u8>, SumsFault> {
     Ok(out)
 }
 
-fn absolute(name: &[u8]) -> Result<BString, SumsFault> {
+/// A path from the root, however it is written.
+pub(crate) fn absolute(name: &[u8]) -> Result<BString, SumsFault> {
     let mut path = BString::default();
     for part in name.split_str("/") {
         match part {

@@ -4,6 +4,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
 use bstr::ByteSlice;
+use mote_schemas::tpm::{Digest, HashAlg};
 use proptest::prelude::*;
 
 use super::build::{BuildError, Quiet, hash_rootfs};
@@ -38,6 +39,76 @@ fn full() -> Manifest {
         StaticPcrs::from([(0x000B, values.into())]),
     )
     .unwrap()
+}
+
+/// Every expectation there is.
+fn with_boot() -> Manifest {
+    let digest = |n, alg: HashAlg| Digest::new(alg, &vec![n; alg.digest_len()]).unwrap();
+    full()
+        .with_boot(BootExpectations {
+            secure_boot: true,
+            keys: KeyVariable::ALL
+                .map(|key| (key, vec![FileDigest([2; 32]), FileDigest([1; 32])]))
+                .into(),
+            applications: vec![digest(2, HashAlg::Sha256), digest(3, HashAlg::Sha1)],
+            kernels: vec![digest(4, HashAlg::Sha384)],
+            initrds: vec![digest(5, HashAlg::Sha512), digest(5, HashAlg::Sha512)],
+            command_lines: vec!["root=* quiet".into(), "quiet".into()],
+            events: [(5, vec![digest(6, HashAlg::Sha256)])].into(),
+        })
+        .unwrap()
+}
+
+#[test]
+fn boot_expectations_are_written_in_one_way_and_read_again() {
+    let made = with_boot();
+    let bytes = codec::encode(&made);
+    assert_eq!(codec::decode(&bytes).unwrap(), made);
+    assert_eq!(made.boot().initrds.len(), 1, "nothing twice");
+    assert_eq!(made.boot().command_lines, ["quiet", "root=* quiet"]);
+    // Nothing expected is no entry.
+    assert_eq!(
+        full().with_boot(BootExpectations::default()).unwrap(),
+        full()
+    );
+    for changed in 0..bytes.len() {
+        let mut other = bytes.clone();
+        other[changed] ^= 1;
+        if let Ok(read) = codec::decode(&other) {
+            assert_ne!(read, made, "byte {changed}");
+        }
+        assert!(codec::decode(&bytes[..changed]).is_err());
+    }
+}
+
+#[test]
+fn boot_expectations_that_no_boot_could_meet_are_refused() {
+    let digest = Digest::new(HashAlg::Sha256, &[1; 32]).unwrap();
+    for boot in [
+        BootExpectations {
+            command_lines: vec![String::new()],
+            ..BootExpectations::default()
+        },
+        BootExpectations {
+            command_lines: vec!["a\nb".into()],
+            ..BootExpectations::default()
+        },
+        BootExpectations {
+            events: [(24, vec![digest])].into(),
+            ..BootExpectations::default()
+        },
+        BootExpectations {
+            events: [(5, vec![])].into(),
+            ..BootExpectations::default()
+        },
+        BootExpectations {
+            keys: [(KeyVariable::Db, vec![])].into(),
+            ..BootExpectations::default()
+        },
+    ] {
+        let error = full().with_boot(boot).unwrap_err();
+        assert!(matches!(error.fault(), Fault::BadBoot(_)), "{error}");
+    }
 }
 
 fn refused(manifest: &[u8]) -> ManifestError {
@@ -222,6 +293,7 @@ fn the_cddl_fits_what_is_written_and_refuses_what_is_malformed() {
     let key = key(&dir, "key");
     for made in [
         full(),
+        with_boot(),
         manifest("1", vec![], &[]),
         manifest("1", vec![file("/a", 1)], &["/b"]),
     ] {

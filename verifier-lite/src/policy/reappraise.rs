@@ -6,9 +6,11 @@
 use log::warn;
 use mote_schemas::ima::Endian;
 use mote_schemas::reason::Reason;
+use mote_schemas::tpm::HashAlg;
 
 use super::{EffectivePolicy, Settled, reason_is_of_content, settle};
-use crate::appraise::appraise_next;
+use crate::appraise::{ReferenceLookup, appraise_next};
+use crate::engine::boot;
 use crate::ima_signature::LearnedKeys;
 use crate::prefix::{Certified, LogState};
 use crate::store::{
@@ -51,6 +53,12 @@ pub fn evaluate(
     let state = LogState {
         records: boot.certified,
         log_pcrs: boot.log_pcrs,
+        padded: boot
+            .padded_banks
+            .iter()
+            .flatten()
+            .filter_map(|alg| HashAlg::from_u16(*alg))
+            .collect(),
         values: crate::prefix::values_of(&boot.pcrs),
     };
     let certified = match Certified::replayed(state, records) {
@@ -60,6 +68,13 @@ pub fn evaluate(
             return Ok(None);
         }
     };
+    // As if it had just been certified for the first time.
+    let before = BootState {
+        certified: 0,
+        content: Content::default(),
+        ..boot.clone()
+    };
+    let of_boot = boot::appraise(&before, certified.prefix(), None, policy.boot(), now);
     let mut learned = LearnedKeys::default();
     let appraisal = appraise_next(&certified, policy, &mut learned, Endian::Little);
     let content = Content {
@@ -72,6 +87,7 @@ pub fn evaluate(
         boot,
         content,
         appraisal,
+        of_boot.map_or_else(Vec::new, |found| found.deviations),
         now,
     )))
 }

@@ -23,26 +23,27 @@ pub struct Settled {
 }
 
 /// Adds an appraisal of more records to `content`, what the earlier ones came down to under the same
-/// policy. `boot` and `ak_public` are the device's; `now`: Unix milliseconds.
+/// policy; `others` are deviations that no log record shows. `boot` and `ak_public` are the device's; `now`: Unix milliseconds.
 pub fn settle(
     policy: &EffectivePolicy,
     ak_public: &[u8],
     boot: &BootState,
     mut content: Content,
     appraisal: Appraisal,
+    others: Vec<Deviation>,
     now: u64,
 ) -> Settled {
-    let mut deviations = Vec::new();
-    for deviation in appraisal.deviations {
-        let reason = deviation.fault.reason();
-        if policy.weight(reason) == Tier::None {
-            continue;
+    let found = appraisal.deviations.into_iter();
+    let mut deviations: Vec<_> = found.map(|deviation| stored(deviation, now)).collect();
+    deviations.extend(others);
+    deviations.retain(|deviation| {
+        let reason = Reason::from_token(&deviation.reason);
+        reason.is_some_and(|reason| policy.weight(reason) != Tier::None)
+    });
+    for deviation in &deviations {
+        if !content.reasons.contains(&deviation.reason) {
+            content.reasons.push(deviation.reason.clone());
         }
-        let token = reason.token();
-        if !content.reasons.iter().any(|known| known == token) {
-            content.reasons.push(token.to_owned());
-        }
-        deviations.push(stored(deviation, now));
     }
     let mut reasons: Vec<Reason> = content
         .reasons

@@ -14,6 +14,7 @@ pub fn reason_is_of_content(reason: Reason) -> bool {
             | Reason::BootAggregateMissing
             | Reason::BootAggregateUnchecked
             | Reason::TemplateMalformed
+            | Reason::BootLogDoesNotReplay
     ) || is_weighable(reason)
 }
 
@@ -32,5 +33,6 @@ pub fn is_weighable(reason: Reason) -> bool {
                 | Reason::BootAggregateMissing
                 | Reason::BootAggregateUnchecked
                 | Reason::TemplateMalformed
+                | Reason::BootLogDoesNotReplay
         )
 }

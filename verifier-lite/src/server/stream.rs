@@ -1,8 +1,9 @@
 //! CoAP over TLS (RFC 8323): a listener and a thread for each connection, a bounded number of them.
 //!
 //! Messages are transcribed to datagrams and answered by the same engine. A connection that has said
-//! nothing of worth must be cheap: it has a few seconds for its handshake and its first request that is
-//! answered with success, and only then may it stay and be silent for as long as devices are.
+//! nothing of worth must be cheap: it has a few seconds for its handshake and its hello, then as long as
+//! a TPM may take. Only who has spoken with a session's keys may stay and be silent for as long as
+//! devices are.
 
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -13,7 +14,7 @@ use std::time::{Duration, Instant as Clock};
 
 use log::{debug, warn};
 use mote_schemas::coap::stream::{Connection, Event, Frame, from_datagram};
-use mote_schemas::coap::{Message, Type};
+use mote_schemas::coap::{Code, Message, Type, option};
 use mote_schemas::limits::MAX_MESSAGE;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
@@ -22,8 +23,11 @@ use crate::engine::Peer;
 /// Connections at once. Each is a thread with a stack, TLS buffers and [`MAX_MESSAGE`] bytes.
 const MAX_CONNECTIONS: usize = 1024;
 
-/// Until a device has said something of worth.
+/// From the first byte to a hello.
 const PROBATION: Duration = Duration::from_secs(20);
+
+/// From a challenge to the session that it opens: as long as it may be answered.
+const CHALLENGE: Duration = Duration::from_secs(180);
 
 /// Silence after which a connection is released; its device connects again when it has something to
 /// say.
@@ -137,11 +141,9 @@ fn connection(
                 Event::Message(frame) => {
                     let reply = reply(&frame, peer, answer);
                     let max = coap.peer_max();
-                    if let Some((reply, good)) = reply.filter(|(reply, _)| fits(reply, max)) {
+                    if let Some((reply, patience)) = reply.filter(|(reply, _)| fits(reply, max)) {
                         send(&mut tls, &reply)?;
-                        if good {
-                            deadline = Clock::now() + IDLE;
-                        }
+                        deadline = deadline.max(Clock::now() + patience);
                     }
                 }
                 Event::Send(signal) => send(&mut tls, &signal)?,
@@ -163,8 +165,9 @@ fn fits(reply: &[u8], peer_max: u32) -> bool {
     reply.len() as u64 <= u64::from(peer_max)
 }
 
-/// The reply to a request as a frame, and whether it is a success. Responses to nothing get none.
-fn reply(frame: &Frame<'_>, peer: Peer, answer: &Answer<'_>) -> Option<(Vec<u8>, bool)> {
+/// The reply to a request as a frame, and how long its connection may stay. Responses to nothing get
+/// none.
+fn reply(frame: &Frame<'_>, peer: Peer, answer: &Answer<'_>) -> Option<(Vec<u8>, Duration)> {
     let mut datagram = [0; MAX_MESSAGE + 4];
     let len = frame.to_datagram(Type::NonConfirmable, 0, &mut datagram)?;
     let reply = answer(peer, &datagram[..len])?;
@@ -172,7 +175,15 @@ fn reply(frame: &Frame<'_>, peer: Peer, answer: &Answer<'_>) -> Option<(Vec<u8>,
     let mut out = vec![0; reply.len() + 4];
     let len = from_datagram(&message, &reply, &mut out)?;
     out.truncate(len);
-    Some((out, message.code().class() == 2))
+    let patience = if message.option(option::OSCORE).is_some() {
+        // The engine protects replies only for whoever holds a session's keys.
+        IDLE
+    } else if message.code() == Code::CHANGED {
+        CHALLENGE
+    } else {
+        Duration::ZERO
+    };
+    Some((out, patience))
 }
 
 fn release(tls: &mut Tls) {

@@ -116,6 +116,9 @@ pub struct BootState {
     /// What else the last accepted quote said, for rebuilding the next.
     #[n(12)]
     pub quoted: Option<Quoted>,
+    /// Banks (`TPM_ALG_ID`) into which this kernel extends padded SHA-1. `None`: an older store; none.
+    #[n(20)]
+    pub padded_banks: Option<Vec<u16>>,
 }
 
 /// What quotes of one boot have in common.

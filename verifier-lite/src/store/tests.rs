@@ -46,6 +46,7 @@ fn device() -> DeviceRecord {
                 at: 4_000,
             }),
             quoted: None,
+            padded_banks: None,
             content: Content {
                 tier: Tier::Warning,
                 reasons: vec!["clock-unsafe".into()],

@@ -75,6 +75,7 @@ pub(crate) fn recorded_quote(number: u32) -> VerifiedQuote {
 pub(crate) struct Device {
     pair: EcdsaKeyPair,
     key: VerifyingKey,
+    public: Vec<u8>,
     pub(crate) selection: PcrSelection,
     pub(crate) pcrs: Pcrs,
 }
@@ -98,6 +99,7 @@ impl Device {
         Device {
             pair,
             key,
+            public,
             selection,
             pcrs,
         }
@@ -113,8 +115,26 @@ impl Device {
         }
     }
 
+    /// `TPMT_PUBLIC` of its key.
+    pub(crate) fn ak_public(&self) -> &[u8] {
+        &self.public
+    }
+
     /// A quote over the PCRs as they are.
     pub(crate) fn quote(&self) -> VerifiedQuote {
+        let (attest, signature) = self.sign_quote(b"nonce");
+        VerifiedQuote::verify(
+            &attest,
+            &signature,
+            &self.key,
+            b"nonce",
+            Some(&self.selection),
+        )
+        .unwrap()
+    }
+
+    /// The same as bytes: `TPMS_ATTEST` and `TPMT_SIGNATURE`.
+    pub(crate) fn sign_quote(&self, extra_data: &[u8]) -> (Vec<u8>, Vec<u8>) {
         let values: Vec<&[u8]> = self
             .selection
             .iter()
@@ -124,8 +144,11 @@ impl Device {
         let qualified_signer = self.key.qualified_name();
         let attest = Attest {
             qualified_signer: qualified_signer.as_bytes(),
-            extra_data: b"nonce",
-            clock_info: ClockInfo::default(),
+            extra_data,
+            clock_info: ClockInfo {
+                safe: true,
+                ..ClockInfo::default()
+            },
             firmware_version: 1,
             pcr_select: self.selection,
             pcr_digest: pcr_digest.as_bytes(),
@@ -135,14 +158,7 @@ impl Device {
         let raw = self.pair.sign(&SystemRandom::new(), attest).unwrap();
         let signature = Signature::from_ecdsa_fixed(HashAlg::Sha256, raw.as_ref()).unwrap();
         let signature = signature.encode(&mut signature_buffer).unwrap();
-        VerifiedQuote::verify(
-            attest,
-            signature,
-            &self.key,
-            b"nonce",
-            Some(&self.selection),
-        )
-        .unwrap()
+        (attest.to_vec(), signature.to_vec())
     }
 
     /// The log state that the verifier should have after `records` records.
@@ -150,6 +166,7 @@ impl Device {
         LogState {
             records: records as u64,
             log_pcrs: 1 << 10,
+            padded: std::collections::BTreeSet::new(),
             values: self.pcrs.clone(),
         }
     }

@@ -157,6 +157,7 @@ pub(crate) fn device(dir: &TempDir, files: &[(&str, u8)]) {
         outstanding: None,
         content: Content::default(),
         quoted: None,
+        padded_banks: None,
     };
     let device = DeviceRecord {
         ek_public: vec![1; 90],

@@ -140,8 +140,6 @@ mod tests {
                 let bytes = out.finish();
                 let size = u16::from_be_bytes([bytes[0], bytes[1]]);
                 assert_eq!(usize::from(size), bytes.len() - 2, "{algorithm:?}");
-                let public = mote_schemas::tpm::Public::parse(&bytes[2..]);
-                assert!(public.is_ok(), "{algorithm:?}: {public:?}");
             }
         }
     }

@@ -12,14 +12,18 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{BANKS, Summary};
 use crate::cli::{Context, Failure, Outcome};
+use crate::convert::{ConvertError, Imported, corim, keylime, sbom};
 use crate::hex;
 use crate::manifest::build::{Progress, hash_rootfs};
 use crate::manifest::sums::read_sums;
 use crate::manifest::{Exclusion, FileEntry, Manifest, SignedManifest, StaticPcrs, sign};
 use crate::signing_key::SigningKey;
 
+/// Largest file to convert, in bytes: an SBOM of a desktop distribution.
+const MAX_CONVERTED: u64 = 256 << 20;
+
 #[derive(Debug, Args)]
-#[command(group = ArgGroup::new("source").required(true).args(["rootfs", "sha256sums"]))]
+#[command(group = ArgGroup::new("source").required(true).args(["rootfs", "sha256sums", "keylime", "sbom", "corim"]))]
 pub(in crate::cli) struct Build {
     /// Hash every regular file under DIR.
     #[arg(long, value_name = "DIR")]
@@ -27,6 +31,15 @@ pub(in crate::cli) struct Build {
     /// Take the digests from the output of sha256sum (`-`: standard input).
     #[arg(long, value_name = "FILE")]
     sha256sums: Option<PathBuf>,
+    /// Convert a Keylime runtime policy (JSON).
+    #[arg(long, value_name = "FILE")]
+    keylime: Option<PathBuf>,
+    /// Convert an SBOM's file digests: SPDX 2.3 or CycloneDX, JSON. May be given several times.
+    #[arg(long, value_name = "FILE")]
+    sbom: Vec<PathBuf>,
+    /// Convert a CoRIM's reference triples. A signature is not checked.
+    #[arg(long, value_name = "FILE")]
+    corim: Option<PathBuf>,
     /// The private key to sign with (`motectl key new`).
     #[arg(long, value_name = "KEY")]
     sign: PathBuf,
@@ -45,6 +58,8 @@ pub(in crate::cli) struct Build {
     /// A value that a boot PCR may have, such as `sha256:7=<hex>`. May be given several times.
     #[arg(long, value_name = "BANK:PCR=HEX")]
     pcr: Vec<String>,
+    #[command(flatten)]
+    boot: super::boot::Options,
     /// No progress bar.
     #[arg(long, short)]
     quiet: bool,
@@ -54,19 +69,25 @@ pub(super) fn run(context: &Context, options: Build) -> Outcome {
     let started = Instant::now();
     let key = SigningKey::load(&options.sign)?;
     let created = source_date_epoch()?;
-    let pcrs = parse_pcrs(&options.pcr)?;
-    let files = match (&options.rootfs, &options.sha256sums) {
-        (Some(root), _) => {
-            refuse_inside(root, &options.output)?;
-            let bar = Bar::new(options.quiet || context.json);
-            let files = hash_rootfs(root, &options.exclude, &bar);
-            bar.0.finish_and_clear();
-            files?
+    let mut pcrs = parse_pcrs(&options.pcr)?;
+    let boot = options.boot.expectations()?;
+    let Imported {
+        name: named,
+        version: versioned,
+        files,
+        exclusions,
+        pcrs: imported_pcrs,
+        left_out,
+    } = source(context, &options)?;
+    for what in left_out {
+        eprintln!("motectl: left out: {what}");
+    }
+    for (bank, values) in imported_pcrs {
+        for (pcr, values) in values {
+            let known = pcrs.entry(bank).or_default().entry(pcr).or_default();
+            known.extend(values);
         }
-        (None, Some(list)) => sums(list, &options.exclude)?,
-        // clap requires one of the two.
-        (None, None) => return Err(Failure("give --rootfs or --sha256sums".to_owned())),
-    };
+    }
     let release = options
         .rootfs
         .as_deref()
@@ -76,21 +97,24 @@ pub(super) fn run(context: &Context, options: Build) -> Outcome {
     let name = options
         .name
         .or_else(|| of_release(["IMAGE_ID", "ID"]))
+        .or(named)
         .or_else(|| {
             let stem = options.output.file_stem()?;
             Some(stem.to_string_lossy().into_owned())
         });
     let version = options
         .version
-        .or_else(|| of_release(["IMAGE_VERSION", "VERSION_ID"]));
+        .or_else(|| of_release(["IMAGE_VERSION", "VERSION_ID"]))
+        .or(versioned);
     let manifest = Manifest::new(
         &name.unwrap_or_default(),
         version.as_deref().unwrap_or("0"),
         created,
         files,
-        options.exclude,
+        [options.exclude, exclusions].concat(),
         pcrs,
-    )?;
+    )?
+    .with_boot(boot)?;
     let bytes = sign(&manifest, &key)?;
     replace(&options.output, &bytes)
         .map_err(|error| Failure(format!("{}: {error}", options.output.display())))?;
@@ -109,6 +133,58 @@ pub(super) fn run(context: &Context, options: Build) -> Outcome {
             started.elapsed().as_secs_f64()
         )
     })
+}
+
+/// Reads or makes the reference values.
+fn source(context: &Context, options: &Build) -> Result<Imported, Failure> {
+    let only = |files| Imported {
+        files,
+        ..Imported::default()
+    };
+    if let Some(root) = &options.rootfs {
+        refuse_inside(root, &options.output)?;
+        let bar = Bar::new(options.quiet || context.json);
+        let files = hash_rootfs(root, &options.exclude, &bar);
+        bar.0.finish_and_clear();
+        return Ok(only(files?));
+    }
+    if let Some(list) = &options.sha256sums {
+        return Ok(only(sums(list, &options.exclude)?));
+    }
+    let mut imported = if let Some(file) = &options.keylime {
+        convert(file, keylime::read)?
+    } else if let Some(file) = &options.corim {
+        convert(file, corim::read)?
+    } else {
+        let mut all = Imported::default();
+        for file in &options.sbom {
+            let one = convert(file, sbom::read)?;
+            all.name = all.name.or(one.name);
+            all.version = all.version.or(one.version);
+            all.files.extend(one.files);
+            let named = |what| format!("{}: {what}", file.display());
+            all.left_out.extend(one.left_out.into_iter().map(named));
+        }
+        all
+    };
+    let exclusion = Exclusion::new(&options.exclude)?;
+    imported
+        .files
+        .retain(|file| exclusion.matches(&file.path).is_none());
+    Ok(imported)
+}
+
+fn convert(
+    file: &Path,
+    read: impl Fn(&[u8]) -> Result<Imported, ConvertError>,
+) -> Result<Imported, Failure> {
+    let named = |error: &dyn std::fmt::Display| Failure(format!("{}: {error}", file.display()));
+    let length = fs::metadata(file).map_err(|error| named(&error))?.len();
+    if length > MAX_CONVERTED {
+        return Err(named(&"larger than 256 MiB"));
+    }
+    let bytes = fs::read(file).map_err(|error| named(&error))?;
+    read(&bytes).map_err(|error| named(&error))
 }
 
 /// A manifest inside the image would be one of the files that the next build of it lists.

@@ -1,0 +1,118 @@
+//! Digests of files in software bills of materials: SPDX 2.3 (clause 8, "File information") and CycloneDX
+//! (1.2 and later: components of type `file`), both in JSON.
+//!
+//! Names of files are taken relative to the root of the image.
+
+use super::{ConvertError, Imported, Place, absolute, parse_json};
+use crate::manifest::FileEntry;
+
+/// Reads an SBOM of either kind.
+pub fn read(bytes: &[u8]) -> Result<Imported, ConvertError> {
+    let document = parse_json(bytes)?;
+    let root = Place::root(&document);
+    if let Some(version) = root.get("spdxVersion") {
+        return match version.text()? {
+            "SPDX-2.2" | "SPDX-2.3" => spdx(&root),
+            _ => Err(version.wrong("is not SPDX-2.2 or SPDX-2.3")),
+        };
+    }
+    if let Some(format) = root.get("bomFormat") {
+        return match format.text()? {
+            "CycloneDX" => cyclonedx(&root),
+            _ => Err(format.wrong("is not CycloneDX")),
+        };
+    }
+    Err(root.wrong("is neither SPDX 2.3 (\"spdxVersion\") nor CycloneDX (\"bomFormat\")"))
+}
+
+fn spdx(root: &Place<'_>) -> Result<Imported, ConvertError> {
+    let mut imported = Imported {
+        name: root
+            .get("name")
+            .map(|name| name.text().map(str::to_owned))
+            .transpose()?,
+        ..Imported::default()
+    };
+    let mut without = 0;
+    let files = match root.get("files") {
+        Some(files) => files.items()?,
+        None => Vec::new(),
+    };
+    for file in files {
+        let name = file.must("fileName")?;
+        let hashes = file.must("checksums")?;
+        let hashes = sha256_of(&hashes, "algorithm", "SHA256", "checksumValue")?;
+        without += usize::from(!add(&mut imported, &name, hashes)?);
+    }
+    imported.leave_out(without, "files without a SHA-256 checksum");
+    imported.not_empty("$.files")
+}
+
+fn cyclonedx(root: &Place<'_>) -> Result<Imported, ConvertError> {
+    let mut imported = Imported::default();
+    if let Some(image) = root.get("metadata").and_then(|m| m.get("component")) {
+        let text = |name| {
+            let place = image.get(name);
+            place
+                .map(|place| place.text().map(str::to_owned))
+                .transpose()
+        };
+        imported.name = text("name")?;
+        imported.version = text("version")?;
+    }
+    let mut without = 0;
+    if let Some(components) = root.get("components") {
+        without = of_components(&components, &mut imported)?;
+    }
+    imported.leave_out(without, "files without a SHA-256 hash");
+    imported.not_empty("$.components")
+}
+
+/// Components have components; the JSON parser bounds how deep.
+fn of_components(components: &Place<'_>, imported: &mut Imported) -> Result<usize, ConvertError> {
+    let mut without = 0;
+    for component in components.items()? {
+        if component.must("type")?.text()? == "file" {
+            let hashes = match component.get("hashes") {
+                Some(hashes) => sha256_of(&hashes, "alg", "SHA-256", "content")?,
+                None => Vec::new(),
+            };
+            without += usize::from(!add(imported, &component.must("name")?, hashes)?);
+        }
+        if let Some(inner) = component.get("components") {
+            without += of_components(&inner, imported)?;
+        }
+    }
+    Ok(without)
+}
+
+/// The digests in an array of `{algorithm: NAME, value: HEX}`.
+fn sha256_of(
+    hashes: &Place<'_>,
+    algorithm: &str,
+    name: &str,
+    value: &str,
+) -> Result<Vec<crate::manifest::FileDigest>, ConvertError> {
+    let mut digests = Vec::new();
+    for hash in hashes.items()? {
+        if hash.must(algorithm)?.text()? == name {
+            digests.push(hash.must(value)?.sha256()?);
+        }
+    }
+    Ok(digests)
+}
+
+/// Adds a file; false if there is no digest of it.
+fn add(
+    imported: &mut Imported,
+    name: &Place<'_>,
+    digests: Vec<crate::manifest::FileDigest>,
+) -> Result<bool, ConvertError> {
+    let path = absolute(name.text()?)
+        .ok_or_else(|| name.wrong("is not a path inside a root file system"))?;
+    let known = !digests.is_empty();
+    if known {
+        imported.files.push(FileEntry { path, digests });
+    }
+    Ok(known)
+}

@@ -1,0 +1,318 @@
+//! Samples in `tests/data`, and what is wrong with changed ones.
+
+use std::fs;
+use std::path::Path;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::manifest::{Exclusion, Manifest};
+
+fn sample(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/data")
+        .join(name);
+    fs::read_to_string(path).unwrap()
+}
+
+fn sha256(digit: u8) -> FileDigest {
+    FileDigest([digit << 4 | digit; 32])
+}
+
+fn file(path: &str, digits: &[u8]) -> FileEntry {
+    FileEntry {
+        path: path.into(),
+        digests: digits.iter().map(|digit| sha256(*digit)).collect(),
+    }
+}
+
+/// `manifest build` does the same.
+fn manifest(imported: &Imported) -> Manifest {
+    Manifest::new(
+        imported.name.as_deref().unwrap_or("edge"),
+        imported.version.as_deref().unwrap_or("1.3"),
+        None,
+        imported.files.clone(),
+        imported.exclusions.clone(),
+        imported.pcrs.clone(),
+    )
+    .unwrap()
+}
+
+fn sorted(mut files: Vec<FileEntry>) -> Vec<FileEntry> {
+    files.sort_by(|a, b| a.path.cmp(&b.path));
+    files
+}
+
+#[test]
+fn a_keylime_policy_gives_its_files_and_exclusions_and_names_the_rest() {
+    let imported = keylime::read(sample("keylime-policy.json").as_bytes()).unwrap();
+    assert_eq!(
+        sorted(imported.files.clone()),
+        [
+            file("/usr/bin/log", &[0xc]),
+            file("/usr/bin/pump", &[0xa, 0xb])
+        ]
+    );
+    let exclusion = Exclusion::new(&imported.exclusions).unwrap();
+    for (path, excluded) in [
+        ("/var/log/a/b", true),
+        ("/var/logs", false),
+        ("/tmp/x/y", true),
+        ("/etc/mote.toml", true),
+        ("/etc/mote.toml.bak", false),
+        ("/etc/moteXtoml", false),
+        ("/run/user", true),
+        ("/run/user0/bus", true),
+        ("/a/tmp/x", false),
+    ] {
+        assert_eq!(
+            exclusion.matches(path.as_bytes()).is_some(),
+            excluded,
+            "{path}"
+        );
+    }
+    let left_out = imported.left_out.join("\n");
+    for says in [
+        "1 digests that are not SHA-256",
+        "1 digests of no file",
+        "keyrings",
+        "ignored",
+    ] {
+        assert!(left_out.contains(says), "{says} is not in\n{left_out}");
+    }
+    assert_eq!(imported.left_out.len(), 4);
+    manifest(&imported);
+}
+
+#[test]
+fn what_keylime_gets_it_gives_back() {
+    let imported = Imported {
+        files: vec![file("/usr/bin/a b", &[1]), file("/usr/bin/pump", &[2, 3])],
+        exclusions: vec!["/etc/*.conf".to_owned(), "/var/log/**".to_owned()],
+        ..Imported::default()
+    };
+    let (text, left_out) = keylime::write(&manifest(&imported)).unwrap();
+    assert_eq!(left_out, Vec::<String>::new());
+    let policy: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(policy["excludes"][0], "/etc/[^/]*\\.conf$");
+    assert_eq!(policy["excludes"][1], "/var/log/.+$");
+    assert_eq!(policy["meta"]["version"], 1);
+    // As the kernel would log it.
+    assert!(policy["digests"]["/usr/bin/a_b"].is_array());
+    let mut without = policy.clone();
+    without["excludes"] = serde_json::json!([]);
+    let back = keylime::read(without.to_string().as_bytes()).unwrap();
+    assert_eq!(
+        sorted(back.files),
+        [file("/usr/bin/a_b", &[1]), file("/usr/bin/pump", &[2, 3])]
+    );
+    let classes = Imported {
+        exclusions: vec!["/x/{a,b}".to_owned()],
+        ..imported
+    };
+    let error = keylime::write(&manifest(&classes)).unwrap_err();
+    assert!(error.to_string().contains("/x/{a,b}"), "{error}");
+}
+
+#[test]
+fn an_exclude_that_is_no_glob_is_refused_where_it_stands() {
+    for (regex, what) in [
+        ("/var/(log|tmp)/", "("),
+        ("/dev/sd[ab]", "["),
+        ("/x+", "+"),
+        ("/a.*b", "*"),
+        ("/a\\\\d", "\\d"),
+        ("var/log", "begin with /"),
+        ("/a\\\\", "backslash"),
+    ] {
+        let policy = format!("{{\"digests\": {{}}, \"excludes\": [\"/ok/\", \"{regex}\"]}}");
+        let error = keylime::read(policy.as_bytes()).unwrap_err();
+        assert_eq!(error.at, "$.excludes[1]", "{error}");
+        assert!(error.what.contains(what), "{error}");
+    }
+}
+
+#[test]
+fn sboms_give_their_files_and_say_which_have_no_digest() {
+    let files = [file("/usr/bin/log", &[0xb]), file("/usr/bin/pump", &[0xa])];
+    let spdx = sbom::read(sample("image.spdx.json").as_bytes()).unwrap();
+    assert_eq!(sorted(spdx.files.clone()), files);
+    assert_eq!(spdx.name.as_deref(), Some("edge-image"));
+    assert_eq!(spdx.left_out, ["1 files without a SHA-256 checksum"]);
+    let cyclonedx = sbom::read(sample("image.cdx.json").as_bytes()).unwrap();
+    assert_eq!(sorted(cyclonedx.files.clone()), files);
+    assert_eq!(cyclonedx.version.as_deref(), Some("1.4"));
+    assert_eq!(cyclonedx.left_out, ["1 files without a SHA-256 hash"]);
+    for imported in [spdx, cyclonedx] {
+        manifest(&imported);
+    }
+}
+
+#[test]
+fn what_is_wrong_in_a_json_file_is_named_with_its_place() {
+    type Read = fn(&[u8]) -> Result<Imported, ConvertError>;
+    let keylime: Read = keylime::read;
+    let sbom: Read = sbom::read;
+    let hex = "ab".repeat(32);
+    for (read, text, at, what) in [
+        (keylime, "{\"digests\": {}", "line 1, column 14", "not JSON"),
+        (keylime, "[]", "$", "has no \"digests\""),
+        (keylime, "{\"digests\": []}", "$.digests", "not an object"),
+        (
+            keylime,
+            "{\"digests\": {\"/a\": \"x\"}}",
+            "$.digests[\"/a\"]",
+            "not an array",
+        ),
+        (
+            keylime,
+            "{\"digests\": {\"/a\": [7]}}",
+            "$.digests[\"/a\"][0]",
+            "not a string",
+        ),
+        (
+            keylime,
+            "{\"digests\": {\"/a\": [\"sha256:12\"]}}",
+            "$.digests[\"/a\"][0]",
+            "64 hex",
+        ),
+        (
+            keylime,
+            "{\"digests\": {\"/a\": [\"zz\"]}}",
+            "$.digests[\"/a\"][0]",
+            "hexadecimal",
+        ),
+        (
+            keylime,
+            &format!("{{\"digests\": {{\"/a/../b\": [\"{hex}\"]}}}}"),
+            "$.digests[\"/a/../b\"]",
+            "path",
+        ),
+        (
+            keylime,
+            "{\"digests\": {}}",
+            "$.digests",
+            "nothing to convert",
+        ),
+        (
+            keylime,
+            "{\"payload\": \"x\", \"signatures\": []}",
+            "$",
+            "signed policy",
+        ),
+        (sbom, "{}", "$", "neither SPDX"),
+        (
+            sbom,
+            "{\"spdxVersion\": \"SPDX-3.0\"}",
+            "$.spdxVersion",
+            "SPDX-2.3",
+        ),
+        (sbom, "{\"bomFormat\": \"x\"}", "$.bomFormat", "CycloneDX"),
+        (
+            sbom,
+            "{\"spdxVersion\": \"SPDX-2.3\", \"files\": [{}]}",
+            "$.files[0]",
+            "fileName",
+        ),
+        (
+            sbom,
+            "{\"spdxVersion\": \"SPDX-2.3\", \"files\": [{\"fileName\": \"a\", \"checksums\": [{\"algorithm\": \
+             \"SHA256\", \"checksumValue\": \"12\"}]}]}",
+            "$.files[0].checksums[0].checksumValue",
+            "64 hex",
+        ),
+        (
+            sbom,
+            "{\"bomFormat\": \"CycloneDX\", \"components\": [{\"type\": \"file\", \"name\": \"../x\"}]}",
+            "$.components[0].name",
+            "inside",
+        ),
+    ] {
+        let error = read(text.as_bytes()).unwrap_err();
+        assert_eq!(error.at, at, "{text}: {error}");
+        assert!(error.what.contains(what), "{text}: {error}");
+    }
+    // Bounded depth, not a stack overflow.
+    assert!(sbom::read("[".repeat(100_000).as_bytes()).is_err());
+}
+
+/// A manifest with all that a CoRIM can say.
+fn full() -> Imported {
+    let mut pcrs = StaticPcrs::new();
+    pcrs.entry(0x000B)
+        .or_default()
+        .insert(7, vec![vec![1; 32], vec![2; 32]]);
+    pcrs.entry(0x000C).or_default().insert(4, vec![vec![3; 48]]);
+    Imported {
+        name: Some("edge".to_owned()),
+        files: vec![file("/usr/bin/log", &[1]), file("/usr/bin/pump", &[2, 3])],
+        pcrs,
+        ..Imported::default()
+    }
+}
+
+#[test]
+fn a_corim_gives_back_files_and_pcrs() {
+    let imported = full();
+    let (bytes, left_out) = corim::write(&manifest(&imported));
+    assert_eq!(left_out, Vec::<String>::new());
+    // #6.501, a map of two.
+    assert_eq!(bytes[..4], [0xd9, 0x01, 0xf5, 0xa2]);
+    assert_eq!(corim::read(&bytes), Ok(imported.clone()));
+
+    // Signed: COSE_Sign1 with that as its payload.
+    let mut e = minicbor::Encoder::new(Vec::new());
+    e.tag(minicbor::data::Tag::new(18))
+        .unwrap()
+        .array(4)
+        .unwrap();
+    e.bytes(&[0xa0])
+        .unwrap()
+        .map(0)
+        .unwrap()
+        .bytes(&bytes)
+        .unwrap();
+    let signed = e.bytes(&[0; 64]).unwrap().writer().clone();
+    let read = corim::read(&signed).unwrap();
+    assert_eq!((&read.files, &read.pcrs), (&imported.files, &imported.pcrs));
+    assert_eq!(read.left_out, ["1 signature, which was not checked"]);
+
+    let excluding = Imported {
+        exclusions: vec!["/var/**".to_owned()],
+        ..imported
+    };
+    let (_, left_out) = corim::write(&manifest(&excluding));
+    assert_eq!(left_out, ["1 exclusions: reference values only"]);
+}
+
+#[test]
+fn a_damaged_corim_is_refused_with_its_offset() {
+    let (bytes, _) = corim::write(&manifest(&full()));
+    for len in 0..bytes.len() {
+        let error = corim::read(&bytes[..len]).unwrap_err();
+        assert!(error.at.starts_with("offset "), "{len}: {error}");
+    }
+    let trailing = [&bytes[..], &[0]].concat();
+    let error = corim::read(&trailing).unwrap_err();
+    assert_eq!(error.at, format!("offset {}", bytes.len()));
+    assert_eq!(corim::read(b"{}").unwrap_err().at, "offset 0");
+    // A digest that is one byte short.
+    let short = bytes
+        .windows(3)
+        .position(|window| window == [0x82, 1, 0x58])
+        .unwrap();
+    let mut changed = bytes.clone();
+    changed[short + 1] = 7;
+    let error = corim::read(&changed).unwrap_err();
+    assert_eq!(error.at, format!("offset {}", short + 2), "{error}");
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_a_converter_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+        let _ = corim::read(&[&[0xd9, 0x01, 0xf5][..], &bytes].concat());
+        let _ = keylime::read(&bytes);
+        let _ = sbom::read(&bytes);
+    }
+}

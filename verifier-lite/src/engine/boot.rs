@@ -1,0 +1,92 @@
+//! Measured boot in a device's verdict: once a boot, and again if a PCR of it changes.
+
+use mote_schemas::reason::Reason;
+
+use crate::boot::{self, BootAppraisal};
+use crate::manifest::BootReference;
+use crate::prefix::CertifiedPrefix;
+use crate::store::{BootState, Deviation, Expected, PcrBank};
+
+/// What the boot adds to a verdict.
+pub(crate) struct Found {
+    pub(crate) deviations: Vec<Deviation>,
+}
+
+/// Appraises the boot if this is the first quote that certifies records of it, or if since `before` a PCR
+/// has changed that IMA does not extend.
+pub(crate) fn appraise(
+    before: &BootState,
+    prefix: &CertifiedPrefix,
+    log: Option<&[u8]>,
+    references: &[BootReference],
+    now: u64,
+) -> Option<Found> {
+    let first = before.certified == 0;
+    if !first && !changed(&before.pcrs, prefix) {
+        return None;
+    }
+    let appraisal = boot::appraise(prefix, log, references);
+    // What is known already is not told again.
+    let new = |reason: Reason| {
+        let mut known = before.content.reasons.iter();
+        first || !known.any(|token| token == reason.token())
+    };
+    Some(Found {
+        deviations: stored(appraisal, now)
+            .filter(|(reason, _)| new(*reason))
+            .map(|(_, deviation)| deviation)
+            .collect(),
+    })
+}
+
+fn changed(before: &[PcrBank], prefix: &CertifiedPrefix) -> bool {
+    let state = prefix.state();
+    before.iter().any(|bank| {
+        bank.values.iter().any(|old| {
+            let pcr = u32::from(old.index);
+            let new = mote_schemas::tpm::HashAlg::from_u16(bank.alg)
+                .and_then(|alg| state.value(alg, pcr));
+            state.log_pcrs >> pcr & 1 == 0 && new.is_some_and(|value| value.as_bytes() != old.value)
+        })
+    })
+}
+
+fn stored(appraisal: BootAppraisal, now: u64) -> impl Iterator<Item = (Reason, Deviation)> {
+    appraisal.deviations.into_iter().map(move |found| {
+        let mut notes: Vec<String> = Vec::new();
+        if let Some(event) = found.event {
+            notes.push(format!("event {event} of the boot log"));
+        }
+        notes.extend(found.note);
+        let mut expected = found.expected;
+        if found.reason == Reason::CmdlineUnexpected {
+            // Text, not digests.
+            let allowed: Vec<_> = std::mem::take(&mut expected)
+                .into_iter()
+                .map(|line| String::from_utf8_lossy(&line).into_owned())
+                .collect();
+            notes.push(format!(
+                "allowed by {}: {}",
+                found.manifest,
+                allowed.join(" | ")
+            ));
+        }
+        let deviation = Deviation {
+            reason: found.reason.token().to_owned(),
+            since: now,
+            record: None,
+            pcr: found.pcr.and_then(|pcr| u8::try_from(pcr).ok()),
+            path: (!found.what.is_empty()).then(|| found.what.into_bytes()),
+            measured: found.measured,
+            expected: expected
+                .into_iter()
+                .map(|value| Expected {
+                    value,
+                    source: found.manifest.clone(),
+                })
+                .collect(),
+            note: (!notes.is_empty()).then(|| notes.join("; ")),
+        };
+        (found.reason, deviation)
+    })
+}
