@@ -54,7 +54,7 @@ step_unit() {
   run_tests --workspace --exclude mote-tests --features mote-agent/tpm-direct && cargo test --locked --workspace --doc
 }
 
-step_e2e() { run_tests -p mote-tests; }
+step_e2e() { MOTE_SIM_SEEDS=${MOTE_SIM_SEEDS:-500} run_tests -p mote-tests; }
 
 step_demo() { tests/demo.sh; }
 
@@ -83,15 +83,20 @@ every=(fmt shellcheck clippy msrv doc build unit e2e)
 for script in tests/interop/*.sh; do
   if [ -x "$script" ]; then every+=("interop-$(basename "$script" .sh)"); fi
 done
-every+=(demo qemu size cross)
+every+=(demo qemu)
+# Minutes of optimised builds: only with --all, or by name.
+long=(size cross)
 
 chosen=("${every[@]}")
 filters=()
 for argument in "$@"; do
   case $argument in
     --fast) chosen=("${fast[@]}") ;;
-    --all) export MOTE_TEST_LONG=1 ;;
-    --list) printf '%s\n' "${every[@]}" && exit 0 ;;
+    --all)
+      export MOTE_TEST_LONG=1 MOTE_SIM_SEEDS=10000
+      chosen=("${every[@]}" "${long[@]}")
+      ;;
+    --list) printf '%s\n' "${every[@]}" "${long[@]}" && exit 0 ;;
     --help | -h) usage && exit 0 ;;
     -*) usage >&2 && exit 2 ;;
     *) filters+=("$argument") ;;
@@ -101,7 +106,7 @@ if [ ${#filters[@]} -gt 0 ]; then
   chosen=()
   for filter in "${filters[@]}"; do
     found=
-    for name in "${every[@]}"; do
+    for name in "${every[@]}" "${long[@]}"; do
       if [[ $name == "$filter"* ]]; then
         found=1
         chosen+=("$name")

@@ -225,9 +225,9 @@ fn help(out: &mut dyn Write) -> io::Result<()> {
         b"mote-agent: proves to a Mote verifier what this device runs
 
 Quotes the TPM and sends the kernel's IMA measurement list, as far as the verifier has not seen
-it, in small CoAP datagrams. Writes no file. Runs until SIGTERM, or once with --once.
+it, by CoAP over UDP or TLS. Writes no file. Runs until SIGTERM, or once with --once.
 
-usage: mote-agent --verifier HOST[:PORT] --verifier-key FILE [options]
+usage: mote-agent --verifier [SCHEME://]HOST[:PORT] --verifier-key FILE [options]
        mote-agent evidence -o FILE --nonce HEX [--boot-log FILE] [options]
        mote-agent status    how the agent that runs here stands; the exit code says it, too
 

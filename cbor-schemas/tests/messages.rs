@@ -1,6 +1,6 @@
 //! Golden bytes of every message, valid and invalid, against our codec and against an independent
 //! CDDL validator.
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::too_many_lines, missing_docs)]
 
 use std::fmt::Write as _;
 
@@ -8,10 +8,11 @@ use cddl_cat::validate_cbor_bytes;
 use minicbor::{Decode, Encode};
 use mote_schemas::cbor::{self, Bytes, Fault, Text};
 use mote_schemas::cose::Sign1;
+use mote_schemas::ima::{Endian, TemplateWriter};
 use mote_schemas::message::{
     Beat, Challenge, Changes, DeviceId, DeviceKeys, ElidedQuote, EntriesWriter, Entry, EntryError,
-    ErrorReply, FullQuote, Hello, Kid, Log, Nonce, Open, PcrBank, PcrBanks, Quote, Reasons, Reply,
-    Tier, Wants,
+    ErrorReply, FullQuote, Hello, Kid, Log, Nonce, Open, PcrBank, PcrBanks, Quote, Ranges, Reasons,
+    Reply, Tier, Wants,
 };
 use mote_schemas::reason::Reason;
 use mote_schemas::tpm::LowClock;
@@ -181,6 +182,30 @@ fn encoders_give_the_golden_bytes() {
         pcr_digest: Bytes::new(&[0xd1; 32]),
     });
     golden("beat", "elided-changes", &elided, &mut buffer);
+
+    let (mut room, mut data, mut buffer) = ([0; 512], [0; 256], [0; 4096]);
+    let mut entries = EntriesWriter::new(&mut room);
+    for hash in [[0xa1; 20], [0xa2; 20]] {
+        entries.push_known(&hash, 5).unwrap();
+    }
+    for (path, signature) in [(&b"/usr/bin/cat"[..], &b""[..]), (b"/usr/bin/cut", b"sig")] {
+        let mut writer = TemplateWriter::new(Endian::Little, &mut data);
+        writer.digest("sha256", &[0xd1; 32]).unwrap();
+        writer.text(path).unwrap();
+        writer.bytes(signature).unwrap();
+        let data = writer.finish();
+        let entry = Entry {
+            template: "ima-sig",
+            data,
+            pcr: 10,
+            violation: false,
+        };
+        entries.push(&entry).unwrap();
+    }
+    assert_eq!(entries.records(), 4);
+    let entries = entries.finish();
+    assert_eq!(entries.records(), 4);
+    golden("log", "in-short", &Log { from: 9, entries }, &mut buffer);
 }
 
 #[test]
@@ -197,6 +222,8 @@ fn replies_give_the_golden_bytes() {
         interval: Some(300),
         reasons: None,
         wants: None,
+        records: None,
+        prefix_length: None,
     };
     golden("reply", "affirming", &reply, &mut buffer);
     let mut buffer = [0; 512];
@@ -212,8 +239,21 @@ fn replies_give_the_golden_bytes() {
         interval: None,
         reasons: None,
         wants: None,
+        records: None,
+        prefix_length: None,
     };
     golden("reply", "bare", &bare, &mut buffer);
+    let mut buffer = [0; 512];
+    let mut records = Ranges::default();
+    for record in [7, 8, 9, 300] {
+        assert!(records.push(record));
+    }
+    let wanting = Reply {
+        records: Some(records),
+        prefix_length: Some(5),
+        ..bare
+    };
+    golden("reply", "wanting", &wanting, &mut buffer);
     let mut buffer = [0; 512];
     let error = ErrorReply {
         reason: Text::truncated(Reason::SessionUnknown.token()),
@@ -283,6 +323,9 @@ fn a_bad_entry_is_refused_by_name_and_ends_the_iteration() {
         ("81 8500400af5f5", EntryError::Shape),
         ("81 840041ff0af4", EntryError::Shape),
         ("81 82184041ff", EntryError::TemplateId),
+        ("81 820841ff", EntryError::TemplateId),
+        ("81 45036162636465", EntryError::Prefixes),
+        ("81 4404616263", EntryError::Prefixes),
         ("81 826041ff", EntryError::TooLong),
         ("81 830041ff1818", EntryError::Pcr),
         ("81 82004161 00", EntryError::Shape),

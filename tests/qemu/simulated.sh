@@ -18,15 +18,17 @@ device_on() {
   mkdir -p "$dir/tpm"
   port=$(free_tcp_pair)
   swtpm socket --tpm2 --tpmstate dir="$dir/tpm" --flags not-need-init,startup-clear \
-    --server type=tcp,port="$port",bindaddr=127.0.0.1 --ctrl type=tcp,port=$((port + 1)),bindaddr=127.0.0.1 \
+    --pid file="$dir/tpm/pid" --server type=tcp,port="$port",bindaddr=127.0.0.1 --ctrl type=tcp,port=$((port + 1)),bindaddr=127.0.0.1 \
     >>"$dir/swtpm.log" 2>&1 &
   swtpm=$!
   pids+=("$swtpm")
+  # Its pid file appears when both ports are its own.
+  wait_for 10 'swtpm starts' grep -qx "$swtpm" "$dir/tpm/pid"
   "$bin/mote-simkernel" run --swtpm "127.0.0.1:$port" --listen 127.0.0.1:0 --data tests/data/debian12-amd64-6.1 \
     --list "$dir/list" --control "$dir/kernel.sock" >>"$dir/kernel.log" 2>&1 &
   simkernel=$!
   pids+=("$simkernel")
-  tpm_port=$("$bin/mote-simkernel" tell "$dir/kernel.sock" --wait 20 append 1 2>>"$dir/kernel.log") ||
+  tpm_port=$("$bin/mote-simkernel" tell "$dir/kernel.sock" --wait 20 status 2>>"$dir/kernel.log") ||
     fail 'the kernel does not boot'
   tpm_port=${tpm_port##*port=}
   tpm_port=${tpm_port%% *}

@@ -69,17 +69,30 @@ impl Lab {
     }
 
     /// The same, with rules and settings.
+    pub fn with(rules: AdmissionRules, settings: Settings) -> Self {
+        let files = (0..100u8).map(|number| {
+            let path = format!("/bin/{number}");
+            let digests = vec![FileDigest(digest_of(&path))];
+            FileEntry {
+                path: path.into(),
+                digests,
+            }
+        });
+        Self::knowing(files.collect(), rules, settings)
+    }
+
+    /// An engine that knows these files.
     ///
     /// # Panics
-    /// When the system gives no directory for temporary files.
-    pub fn with(rules: AdmissionRules, settings: Settings) -> Self {
+    /// When the system gives no directory for temporary files, or the files are no manifest.
+    pub fn knowing(files: Vec<FileEntry>, rules: AdmissionRules, settings: Settings) -> Self {
         let dir = TempDir::new("lab").unwrap_or_else(|error| panic!("{error}"));
         let key = SigningKey::create(&dir.join("verifier.key"));
         key.unwrap_or_else(|error| panic!("{error}"));
         let mut lab = Self {
             engine: None,
             rules,
-            references: references(),
+            references: references(files),
             settings,
             now: 1_000_000,
             sent: Vec::new(),
@@ -239,17 +252,9 @@ fn stored(store: &dyn Store) -> Result<Stored, mote_verifier::store::StoreError>
     Ok(all)
 }
 
-/// The reference values of every lab: `/bin/0` to `/bin/99`.
-fn references() -> [Change; 2] {
-    let file = |number: u8| {
-        let path = format!("/bin/{number}");
-        FileEntry {
-            digests: vec![FileDigest(digest_of(&path))],
-            path: path.into(),
-        }
-    };
+/// A manifest of these files, and trust in its key, as they are stored.
+fn references(files: Vec<FileEntry>) -> [Change; 2] {
     let make = || -> Result<[Change; 2], Box<dyn std::error::Error>> {
-        let files = (0..100).map(file).collect();
         let manifest = Manifest::new("lab", "1", None, files, Vec::new(), BTreeMap::new())?;
         let key = SigningKey::generate()?;
         Ok(trust_and_add(key.public_key(), sign(&manifest, &key)?)?)

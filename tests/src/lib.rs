@@ -8,6 +8,7 @@
 //! | [`device`] | TPM + kernel + agent |
 //! | [`fleet`] | a verifier and the operator's tool |
 //! | [`recorded`] | the real device in `data/` |
+//! | [`wire`] | agent and engine, and the bytes between them |
 //! | [`process`] | children with logs, waiting, temporary directories, this workspace's programs |
 //! | [`soft_tpm`], [`soft_device`] | a TPM in memory that can also lie; a kernel that measures into it |
 //! | [`lab`], [`evil`] | the verifier's engine without sockets; an agent that can say anything |
@@ -33,6 +34,7 @@ pub mod simkernel;
 pub mod soft_device;
 pub mod soft_tpm;
 pub mod swtpm;
+pub mod wire;
 
 pub use attester::Attester;
 pub use device::{Device, SimKernel};

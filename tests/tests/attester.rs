@@ -3,8 +3,6 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::time::Duration;
-
 use mote_agent::session::Event;
 use mote_agent::verifier_key::{ChallengeError, VerifierKey};
 use mote_schemas::coap::{Code, Message, Type, Writer, option};
@@ -276,9 +274,10 @@ fn a_busy_verifiers_max_age_is_waited_for_and_the_session_stays() {
         panic!("{events:?}");
     };
     assert_eq!(reason, "coap-5.03");
-    assert_eq!(*retry, Duration::from_secs(30));
+    // Never sooner, and up to half as late again: others were told the same.
+    assert!((30_000..=45_000).contains(&retry.as_millis()), "{retry:?}");
     let (at, again) = next_request(&mut attester, &mut lab, &beat);
-    assert_eq!(at, before + 30_000);
+    assert_eq!(u128::from(at - before), retry.as_millis());
     assert!(!is_hello(&again), "the session is not given up");
     let reply = lab.handle(attester.peer, &again).unwrap();
     attester.receive(&reply);
@@ -297,7 +296,7 @@ fn a_busy_verifiers_max_age_is_waited_for_and_the_session_stays() {
     );
     attester.receive(&busy);
     let (at, _) = next_request(&mut attester, &mut lab, &beat);
-    assert_eq!(at, before + 64_000);
+    assert!((64_000..=96_000).contains(&(at - before)), "{at}");
 }
 
 #[test]
@@ -314,7 +313,7 @@ fn a_busy_verifier_before_hello_is_waited_for_too() {
     );
     attester.receive(&busy);
     let (at, again) = next_request(&mut attester, &mut lab, &hello);
-    assert_eq!(at, before + 20_000);
+    assert!((20_000..=30_000).contains(&(at - before)), "{at}");
     assert!(is_hello(&again));
 }
 
@@ -323,7 +322,7 @@ fn silence_is_retransmitted_into_and_then_backed_off_from() {
     let mut lab = Lab::new();
     let mut attester = Attester::new(&lab, 1);
     let mut waits = Vec::new();
-    for _ in 0..8 {
+    for round in 0..8 {
         let first = sends(&mut attester);
         let began = attester.now;
         let mut copies = vec![began];
@@ -339,15 +338,20 @@ fn silence_is_retransmitted_into_and_then_backed_off_from() {
                 ref other => panic!("{other:?}"),
             }
         };
-        // RFC 7252, 4.8: ACK_TIMEOUT 2 s, ACK_RANDOM_FACTOR 1.5, MAX_RETRANSMIT 4.
+        // RFC 7252, 4.8: ACK_TIMEOUT 2 s, ACK_RANDOM_FACTOR 1.5, MAX_RETRANSMIT 4. After each three
+        // in vain the link may be slow: twice the time.
+        let slower = 1 << (round / 3);
         assert_eq!(copies.len(), 5, "{copies:?}");
         let gaps: Vec<u64> = copies.windows(2).map(|pair| pair[1] - pair[0]).collect();
-        assert!((2000..=3000).contains(&gaps[0]), "{gaps:?}");
+        assert!(
+            (2000 * slower..=3000 * slower).contains(&gaps[0]),
+            "{gaps:?}"
+        );
         assert!(
             gaps.windows(2).all(|pair| pair[1] == 2 * pair[0]),
             "{gaps:?}"
         );
-        assert!(attester.now - began <= MAX_TRANSMIT_WAIT);
+        assert!(attester.now - began <= slower * MAX_TRANSMIT_WAIT);
         waits.push(retry.as_millis() as u64);
         attester.sleep(&mut lab);
     }

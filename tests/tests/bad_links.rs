@@ -304,6 +304,37 @@ fn another_address_is_still_the_same_device() {
 }
 
 #[test]
+fn another_address_in_the_middle_of_an_exchange_costs_no_session() {
+    simulate(settings(MINUTE, HOUR), |sim| {
+        let agent = sim.add_agent(at_once());
+        sim.at(Duration::ZERO, Action::PowerOn(agent));
+        sim.run_until(10 * SECOND);
+        for _ in 0..20 {
+            // The answer to the next heartbeat is lost, and then the address changes.
+            let deaf = Link {
+                down: Link::CUT.down,
+                ..Link::PERFECT
+            };
+            sim.at(sim.now(), Action::SetLink(agent, deaf));
+            let (sent, answers) = (
+                sim.agent(agent).sent.len(),
+                sim.agent(agent).appraisals.len(),
+            );
+            while sim.agent(agent).sent.len() == sent {
+                sim.run_until(sim.now() + SECOND / 10);
+            }
+            sim.at(sim.now() + SECOND, Action::Rebind(agent));
+            sim.at(sim.now() + SECOND, Action::SetLink(agent, Link::PERFECT));
+            sim.run_until(sim.now() + 10 * SECOND);
+            assert_eq!(sim.agent(agent).appraisals.len(), answers + 1);
+        }
+        let agent = sim.agent(agent);
+        assert_eq!(agent.sessions, 1);
+        assert!(agent.refused.is_empty(), "{:?}", agent.refused);
+    });
+}
+
+#[test]
 fn a_link_that_takes_minutes_is_learnt_or_configured() {
     let slow = Setup {
         link: Link::lossy(0, 2 * MINUTE),

@@ -131,6 +131,10 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+fn show(part: &impl std::fmt::Debug) -> String {
+    format!("{part:?}\n")
+}
+
 /// Everything that a store says.
 fn everything(store: &dyn Store) -> String {
     let mut said = format!(
@@ -143,18 +147,18 @@ fn everything(store: &dyn Store) -> String {
             .unwrap(),
     );
     for id in [device(0), device(1)] {
-        said += &format!("{:?}", store.device(&id).unwrap());
+        said += &show(&store.device(&id).unwrap());
         for boot in 0..3 {
-            said += &format!("{:?}", store.log_end(&id, boot).unwrap());
-            said += &format!("{:?}", store.log(&id, boot, 0, usize::MAX).unwrap());
-            said += &format!("{:?}", store.log(&id, boot, 39, 3).unwrap());
+            said += &show(&store.log_end(&id, boot).unwrap());
+            said += &show(&store.log(&id, boot, 0, usize::MAX).unwrap());
+            said += &show(&store.log(&id, boot, 39, 3).unwrap());
         }
-        said += &format!("{:?}", store.verdicts(&id, 2).unwrap());
-        said += &format!("{:?}", store.deviations(&id, 3).unwrap());
-        said += &format!("{:?}", store.deviation_count(&id).unwrap());
+        said += &show(&store.verdicts(&id, 2).unwrap());
+        said += &show(&store.deviations(&id, 3).unwrap());
+        said += &show(&store.deviation_count(&id).unwrap());
     }
     for n in [0, 39, 40, 100] {
-        said += &format!("{:?}", store.record(&RecordId::of(&record(n))).unwrap());
+        said += &show(&store.record(&RecordId::of(&record(n))).unwrap());
     }
     said
 }

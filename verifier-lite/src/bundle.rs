@@ -2,7 +2,7 @@
 //! no network reaches (`cbor-schemas/cddl/evidence.cddl`).
 //!
 //! The same stages as for a device that is there: [`Bundle::parse`], then [`VerifiedQuote`], then
-//! [`Certified`], then [`appraise`]. One thing is missing: nobody can challenge a file's TPM to activate a
+//! [`Certified`], then [`appraise`] and [`boot::appraise`]. One thing is missing: nobody can challenge a file's TPM to activate a
 //! credential, so nothing in it says whose the attestation key is. Who appraises must know the key
 //! ([`AkTrust`]).
 //!
@@ -20,6 +20,7 @@ use mote_schemas::reason::{Reason, Severity};
 use mote_schemas::tpm::{ClockInfo, Digest, HashAlg, PcrSelection, Public};
 
 use crate::appraise::{Deviation, ReferenceLookup, appraise};
+use crate::boot;
 use crate::prefix::{Certified, IMA_PCR, LogState, Outcome, PendingLog, PrefixError};
 use crate::quote::{QuoteError, VerifiedQuote};
 use crate::signature::{VerifyingKey, VerifyingKeyError};
@@ -256,7 +257,14 @@ impl<'a> Bundle<'a> {
                 reasons.push(reason);
             }
         }
-        let mut tier = appraisal.tier;
+        let log = (!self.boot_log.is_empty()).then_some(&self.boot_log[..]);
+        let booted = boot::appraise(certified.prefix(), log, reference.boot());
+        for deviation in &booted.deviations {
+            if !reasons.contains(&deviation.reason) {
+                reasons.push(deviation.reason);
+            }
+        }
+        let mut tier = appraisal.tier.max(booted.tier());
         if !quote.clock_info().safe {
             reasons.push(Reason::ClockUnsafe);
             tier = tier.max(Tier::Warning);
@@ -269,6 +277,8 @@ impl<'a> Bundle<'a> {
             tier,
             reasons,
             deviations: appraisal.deviations,
+            boot_deviations: booted.deviations,
+            boot_manifest: booted.manifest,
             records,
             records_after: sent - records,
             boot_log: self.boot_log.len(),
@@ -292,8 +302,12 @@ pub struct Verdict {
     pub tier: Tier,
     /// Why, the weightiest first.
     pub reasons: Vec<Reason>,
-    /// In the order of the log.
+    /// In the order of the measurement list.
     pub deviations: Vec<Deviation>,
+    /// What is not as it should be before the kernel started.
+    pub boot_deviations: Vec<boot::Deviation>,
+    /// The manifest that the boot was compared with, if one says something about it.
+    pub boot_manifest: Option<String>,
     /// Records that the quote certifies.
     pub records: u64,
     /// Records that came after the quote: not certified, not judged.

@@ -34,6 +34,7 @@ pub mod explain;
 pub mod hex;
 pub mod ima_signature;
 mod kdf;
+pub mod known;
 pub mod log_entry;
 pub mod manifest;
 mod pem;

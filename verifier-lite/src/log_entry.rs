@@ -1,6 +1,7 @@
 //! Entries of a measurement log as the verifier holds them.
 
 use mote_schemas::ima;
+use mote_schemas::message;
 use mote_schemas::tpm::{Digest, HashAlg};
 
 use crate::store;
@@ -67,6 +68,17 @@ impl LogEntry for store::Record {
 
     fn is_violation(&self) -> bool {
         self.violation
+    }
+}
+
+impl From<&message::Entry<'_>> for store::Record {
+    fn from(entry: &message::Entry<'_>) -> Self {
+        store::Record {
+            template: entry.template.into(),
+            data: entry.data.to_vec(),
+            pcr: entry.pcr,
+            violation: entry.violation,
+        }
     }
 }
 

@@ -375,9 +375,9 @@ fn once_records_have_told_how_a_bank_is_filled_it_stays_so() {
             [record(1, false), record(2, false)],
             [record(3, true), record(4, false)],
         ] {
-            batch
-                .iter()
-                .for_each(|record| extend(&mut device, padded(record, ones)));
+            for record in &batch {
+                extend(&mut device, padded(record, ones));
+            }
             let first = pending.next_record();
             pending.append(first, batch).unwrap();
             let state = certified(pending.certify(&device.quote(), &Pcrs::new(), true));

@@ -305,6 +305,8 @@ fn store(dir: &TempDir) -> RedbStore {
         log_pcrs: 0,
         outstanding: None,
         quoted: None,
+        guessed: None,
+        in_full: None,
         padded_banks: None,
         content: Content::default(),
     };

@@ -158,7 +158,7 @@ pub const SETTINGS: [Setting; 19] = [
         kind: Kind::Text,
         default: "",
         value: "[raw:]SHA256",
-        help: "with coaps+tcp://: the server's certificate or key (DER) by its SHA-256; raw: it has only a key",
+        help: "coaps+tcp: SHA-256 of the server's certificate or key (DER); raw: key only",
         apply: |draft, text| {
             draft.tls.pin = super::tls::pin(text)?;
             Ok(())
@@ -300,8 +300,7 @@ pub const SETTINGS: [Setting; 19] = [
         // RFC 7252, 4.8; a test compares them.
         default: "2",
         value: "SECONDS",
-        help: "send a request again after this time, then after twice that, ...; UDP only. More than \
-               a round trip of the link; the agent also learns it",
+        help: "UDP: send again after this time, then after twice that, ...",
         apply: |draft, text| {
             let seconds = number(text, 1, 600)?;
             draft.ack_timeout = Some(Duration::from_secs(seconds as u64));
@@ -313,7 +312,7 @@ pub const SETTINGS: [Setting; 19] = [
         kind: Kind::Number,
         default: "4",
         value: "COUNT",
-        help: "send a request again this often before giving up for a while; UDP only",
+        help: "UDP: send again so often before giving up for a while",
         apply: |draft, text| {
             draft.max_retransmit = Some(number(text, 1, 10)? as u8);
             Ok(())
@@ -351,7 +350,7 @@ pub const SETTINGS: [Setting; 19] = [
         kind: Kind::Text,
         default: "",
         value: "NAME",
-        help: "become this user once the TPM and the measurement list are open; unset: stay",
+        help: "become this user when TPM and measurement list are open",
         apply: |draft, text| {
             draft.user = (!text.is_empty()).then(|| text.to_owned());
             Ok(())

@@ -5,11 +5,11 @@ use core::time::Duration;
 use heapless::Vec;
 use mote_schemas::cbor::{self, BufferTooSmall, Bytes, Text};
 use mote_schemas::coap::{Code, Message};
-use mote_schemas::ima::{Endian, ListFormat, ListParser, Step as Parsed};
+use mote_schemas::ima::{Endian, ListFormat, ListParser, Record, Step as Parsed};
 use mote_schemas::limits::{MAX_MESSAGE, MAX_PCR_BANKS, PCR_COUNT};
 use mote_schemas::message::{
-    self as message, Beat, Changes, Entries, EntriesWriter, Entry, FullQuote, Log, Nonce, Open,
-    PcrBank, PcrBanks, Reasons, Reply, Wants, path,
+    self as message, Beat, Changes, Entries, EntriesWriter, Entry, FullQuote, IMA_PCR, Log, Nonce,
+    Open, PREFIX_LENGTHS, PcrBank, PcrBanks, Ranges, Reasons, Reply, Wants, path,
 };
 use mote_schemas::reason::Reason;
 use mote_schemas::time::Instant;
@@ -37,6 +37,10 @@ const DEFAULT_INTERVAL: Duration = Duration::from_secs(300);
 
 /// Where the conversation stands.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "what the verifier asked for, each independent of the others"
+)]
 pub(super) struct Progress {
     /// The verifier's nonce and its id.
     nonce: Option<(u8, Vec<u8, 32>)>,
@@ -52,6 +56,10 @@ pub(super) struct Progress {
     full_quote: bool,
     /// The last beat's quote did not count: another one at once.
     beat_again: bool,
+    /// Bytes of a template hash that name a record, once the verifier has said so.
+    prefix_length: Option<u8>,
+    /// Records that the verifier wants in full.
+    in_full: Ranges,
     /// The quotes that both sides know.
     quotes: Quotes,
     interval: Duration,
@@ -67,6 +75,8 @@ impl Default for Progress {
             pcr_values: false,
             full_quote: false,
             beat_again: false,
+            prefix_length: None,
+            in_full: Ranges::default(),
             quotes: Quotes::default(),
             interval: DEFAULT_INTERVAL,
         }
@@ -135,7 +145,7 @@ impl Session {
             }
             .into());
         }
-        self.progress.sent = from + entries.len();
+        self.progress.sent = from + entries.records();
         self.progress.behind = more;
         let mut payload = [0; MAX_MESSAGE];
         let len = cbor::encode(&Log { from, entries }, &mut payload)?;
@@ -204,7 +214,7 @@ impl Session {
         let is_elided = matches!(beat.quote, message::Quote::Elided(_));
         let len = cbor::encode(&beat, &mut payload)?;
         let progress = &mut self.progress;
-        progress.sent = progress.wanted + entries.len();
+        progress.sent = progress.wanted + entries.records();
         progress.behind = more;
         progress.pcr_values = false;
         progress.beat_again = false;
@@ -230,28 +240,54 @@ impl Session {
         room: &'r mut [u8],
     ) -> Result<(Entries<'r>, bool), StepError> {
         let mut raw = [0; READ_BUFFER];
-        let chunk = match log.read(self.progress.wanted, &mut raw) {
-            // Nothing that a datagram could carry: request_log says so if it matters.
-            Err(LogError::RecordTooLarge { .. }) => return Ok((Entries::EMPTY, true)),
-            other => other?,
-        };
-        let mut rest = &raw[..chunk.bytes];
-        let mut parser = ListParser::new(KERNEL_LIST);
         let mut writer = EntriesWriter::new(room);
-        // The log hands out whole records that it has parsed itself.
-        while let Ok(Parsed::Record(record, len)) = parser.next(rest) {
-            let entry = Entry {
+        let mut number = self.progress.wanted;
+        loop {
+            let chunk = match log.read(number, &mut raw) {
+                // Nothing that a datagram could carry: request_log says so if it matters.
+                Err(LogError::RecordTooLarge { .. }) => return Ok((writer.finish(), true)),
+                other => other?,
+            };
+            let mut rest = &raw[..chunk.bytes];
+            let mut parser = ListParser::new(KERNEL_LIST);
+            // The log hands out whole records that it has parsed itself.
+            while let Ok(Parsed::Record(record, len)) = parser.next(rest) {
+                if self.push(&mut writer, number, &record).is_err() {
+                    return Ok((writer.finish(), true));
+                }
+                number += 1;
+                rest = &rest[len..];
+            }
+            if !chunk.more {
+                return Ok((writer.finish(), false));
+            }
+        }
+    }
+
+    /// Writes a record by the first bytes of its template hash, or in full where the verifier wants
+    /// that or could not know it.
+    fn push(
+        &self,
+        writer: &mut EntriesWriter<'_>,
+        number: u64,
+        record: &Record<'_>,
+    ) -> Result<(), BufferTooSmall> {
+        let violation = record.is_violation();
+        match self.progress.prefix_length {
+            Some(length)
+                if record.pcr == IMA_PCR
+                    && !violation
+                    && !self.progress.in_full.contains(number) =>
+            {
+                writer.push_known(record.template_hash.as_bytes(), length)
+            }
+            _ => writer.push(&Entry {
                 template: record.template_name,
                 data: record.template_data,
                 pcr: record.pcr,
-                violation: record.is_violation(),
-            };
-            if writer.push(&entry).is_err() {
-                return Ok((writer.finish(), true));
-            }
-            rest = &rest[len..];
+                violation,
+            }),
         }
-        Ok((writer.finish(), chunk.more))
     }
 
     fn send_protected(
@@ -322,6 +358,12 @@ impl Session {
         if let Some(Nonce { id, value, .. }) = reply.nonce {
             progress.nonce = Vec::from_slice(value.get()).ok().map(|value| (id, value));
         }
+        if let Some(length) = reply.prefix_length.filter(|l| PREFIX_LENGTHS.contains(l)) {
+            progress.prefix_length = Some(length);
+        }
+        if let Some(records) = &reply.records {
+            progress.in_full.clone_from(records);
+        }
         if let Some(seconds) = reply.interval {
             progress.interval = Duration::from_secs(u64::from(seconds));
         }
@@ -334,6 +376,11 @@ impl Session {
             progress.behind = false;
             progress.quotes = Quotes::default();
         } else if quoted && says(Reason::NonceExpired) {
+            progress.quotes.refuse();
+            progress.beat_again = true;
+        } else if self.step == Step::Beat && reply.records.is_some() && progress.quotes.is_elided()
+        {
+            // A quote cannot be rebuilt without the records.
             progress.quotes.refuse();
             progress.beat_again = true;
         } else if quoted {
@@ -351,9 +398,11 @@ impl Session {
         }
         if wants.contains(Wants::HELLO) {
             self.go_on(now, Step::Hello { keys: true }, device);
+        } else if self.progress.beat_again {
+            self.go_on(now, Step::Beat, device);
         } else if self.progress.behind {
             self.go_on(now, Step::Log, device);
-        } else if self.progress.beat_again || self.progress.pcr_values {
+        } else if self.progress.pcr_values {
             self.go_on(now, Step::Beat, device);
         } else {
             self.backoff.reset();

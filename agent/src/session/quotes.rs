@@ -55,6 +55,11 @@ impl Quotes {
         self.elided
     }
 
+    /// Whether what was sent last was elided.
+    pub(super) fn is_elided(&self) -> bool {
+        self.elided
+    }
+
     /// With nothing new in a list that stands still, another digest means that a PCR outside the
     /// list has changed.
     pub(super) fn other_pcrs_changed(&self, quote: &Quote) -> bool {

@@ -6,15 +6,19 @@
 
 mod entries;
 mod evidence;
+mod file_entry;
 mod hello;
+mod path_code;
 mod quote;
 mod reply;
 
-pub use entries::{Entries, EntriesWriter, Entry, EntryError, IMA_PCR};
+pub use entries::{Entries, EntriesWriter, Entry, EntryError, IMA_PCR, Item, PREFIX_LENGTHS, Run};
 pub use evidence::{Beat, Log, Open, PcrBank, PcrBanks};
+pub use file_entry::FileEntry;
 pub use hello::{Challenge, DeviceId, DeviceKeys, Hello, Kid};
+pub use path_code::PreviousPath;
 pub use quote::{Changes, ElidedQuote, FullQuote, Quote};
-pub use reply::{ErrorReply, Nonce, Reasons, Reply, Tier, Wants};
+pub use reply::{ErrorReply, Nonce, Ranges, Reasons, Reply, Tier, Wants};
 
 /// The version of the conversation that this crate speaks.
 pub const VERSION: u8 = 1;

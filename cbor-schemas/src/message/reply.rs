@@ -30,6 +30,77 @@ pub struct Reply<'a> {
     /// What the verifier asks for.
     #[n(5)]
     pub wants: Option<Wants>,
+    /// Records wanted in full.
+    #[n(6)]
+    pub records: Option<Ranges>,
+    /// Bytes of the template hash by which records may be named from now on.
+    #[n(7)]
+    pub prefix_length: Option<u8>,
+}
+
+/// One to eight ranges of records, each by its first and how many.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ranges(heapless::Vec<(u64, u64), 8>);
+
+impl Ranges {
+    /// Adds a record beyond those that are in; false when it would need a ninth range.
+    pub fn push(&mut self, record: u64) -> bool {
+        self.push_range(record, 1)
+    }
+
+    /// Adds records beyond those that are in; false when it would need a ninth range.
+    pub fn push_range(&mut self, first: u64, count: u64) -> bool {
+        match self.0.last_mut() {
+            Some((last, known)) if last.saturating_add(*known) == first => {
+                *known = known.saturating_add(count);
+                true
+            }
+            _ => self.0.push((first, count)).is_ok(),
+        }
+    }
+
+    /// Whether there are none; such do not travel.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether `record` is in one.
+    pub fn contains(&self, record: u64) -> bool {
+        self.0.iter().any(|(first, count)| {
+            record
+                .checked_sub(*first)
+                .is_some_and(|after| after < *count)
+        })
+    }
+}
+
+impl<C> Encode<C> for Ranges {
+    fn encode<W: minicbor::encode::Write>(
+        &self,
+        e: &mut minicbor::Encoder<W>,
+        _: &mut C,
+    ) -> Result<(), minicbor::encode::Error<W::Error>> {
+        e.array(2 * self.0.len() as u64)?;
+        self.0
+            .iter()
+            .try_for_each(|(first, count)| e.u64(*first)?.u64(*count)?.ok())
+    }
+}
+
+impl<'b, C> Decode<'b, C> for Ranges {
+    fn decode(d: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
+        let at = d.position();
+        let wrong = || minicbor::decode::Error::message("ranges of records out of bounds").at(at);
+        let len = d.array()?.unwrap_or(0);
+        if len == 0 || len % 2 == 1 {
+            return Err(wrong());
+        }
+        let mut ranges = heapless::Vec::new();
+        for _ in 0..len / 2 {
+            ranges.push((d.u64()?, d.u64()?)).map_err(|_| wrong())?;
+        }
+        Ok(Self(ranges))
+    }
 }
 
 /// A nonce of the verifier, single use.

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod attest;
+mod elide;
 mod public;
 mod signature;
 #[path = "../vectors/mod.rs"]

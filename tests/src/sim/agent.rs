@@ -180,7 +180,7 @@ impl Agent {
         self.machine.borrow_mut()
     }
 
-    /// Whether it has power.
+    /// Whether the device has power and the agent runs.
     pub fn is_on(&self) -> bool {
         self.session.is_some()
     }
@@ -199,8 +199,8 @@ impl Agent {
     pub(super) fn start(&mut self, now: u64) {
         self.started = now;
         let settings = self.settings.clone();
-        self.with_device(|_, device| Session::new(settings, Instant(0), device))
-            .map(|session| self.session = Some(session));
+        let session = self.with_device(|device| Session::new(settings, Instant(0), device));
+        self.session = Some(session);
         self.generation += 1;
     }
 
@@ -221,22 +221,15 @@ impl Agent {
         self.address = address(self.index, before.wrapping_add(1));
     }
 
-    fn with_device<T>(&mut self, work: impl FnOnce(&mut Self, &mut Device<'_>) -> T) -> Option<T> {
-        let (mut tpm, mut log) = (
-            Handle(Rc::clone(&self.machine)),
-            Handle(Rc::clone(&self.machine)),
-        );
-        let mut rng = self.rng.clone();
-        let done = work(
-            self,
-            &mut Device {
-                tpm: &mut tpm,
-                log: &mut log,
-                random: &mut |out| rng.fill(out),
-            },
-        );
-        self.rng = rng;
-        Some(done)
+    fn with_device<T>(&mut self, work: impl FnOnce(&mut Device<'_>) -> T) -> T {
+        let handle = || Handle(Rc::clone(&self.machine));
+        let (mut tpm, mut log) = (handle(), handle());
+        let rng = &mut self.rng;
+        work(&mut Device {
+            tpm: &mut tpm,
+            log: &mut log,
+            random: &mut |out| rng.fill(out),
+        })
     }
 
     pub(super) fn poll(&mut self, now: u64) -> (Vec<Event>, Step) {
@@ -249,7 +242,7 @@ impl Agent {
         let quotes = self.machine.borrow().quotes();
         let mut buffer = [0; MAX_MESSAGE];
         let mut step = Step::Spins;
-        self.with_device(|_, device| {
+        self.with_device(|device| {
             for _ in 0..100 {
                 match session.poll(local, device, &mut buffer) {
                     Output::Transmit(len) => {
@@ -282,7 +275,7 @@ impl Agent {
         };
         self.machine.borrow_mut().advance(now);
         let local = Instant(now - self.started);
-        self.with_device(|_, device| session.receive(local, datagram, device));
+        self.with_device(|device| session.receive(local, datagram, device));
         self.session = Some(session);
     }
 }

@@ -66,6 +66,7 @@ pub struct Answer {
 
 impl Answer {
     /// Share of days that were good.
+    #[expect(clippy::cast_precision_loss, reason = "nobody simulates 2^52 days")]
     pub fn ratio(&self) -> f64 {
         self.good as f64 / self.days.max(1) as f64
     }

@@ -73,6 +73,7 @@ pub struct Machine {
     next_file: usize,
     intruders: u64,
     boots: Vec<Boot>,
+    powered: bool,
     time: u64,
     /// Below this, the TPM's clock is not safe.
     safe_from: u64,
@@ -94,6 +95,7 @@ impl Machine {
             next_file: 0,
             intruders: 0,
             boots: Vec::new(),
+            powered: false,
             time: 0,
             safe_from: 0,
             quoted: 0,
@@ -104,6 +106,7 @@ impl Machine {
     /// Power on at `now`: the firmware measures, then the kernel `files` files.
     pub fn boot(&mut self, now: u64, files: usize) {
         self.time = now;
+        self.powered = true;
         // A new TPM has just been started already.
         if !self.boots.is_empty() {
             self.tpm.reboot();
@@ -132,10 +135,16 @@ impl Machine {
     /// Power cut: the clock falls back by up to `lost` milliseconds and says so until it has caught
     /// up (TPM 2.0 Library part 1, 36.3.2).
     pub fn power_cut(&mut self, lost: u64) {
+        self.powered = false;
         let clock = self.tpm.clock();
         self.safe_from = clock;
         self.tpm.set_clock(clock.saturating_sub(lost));
         self.tpm.set_safe(lost == 0);
+    }
+
+    /// Whether it has power.
+    pub fn is_powered(&self) -> bool {
+        self.powered
     }
 
     /// Lets the TPM's clock go on to `now`.

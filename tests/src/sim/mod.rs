@@ -306,16 +306,16 @@ impl Sim {
 
     fn act(&mut self, action: Action) {
         match action {
-            Action::PowerOn(agent) if !self.agents[agent].is_on() => {
+            Action::PowerOn(agent) if !self.is_powered(agent) => {
                 self.note("power on", agent, 0);
                 self.agents[agent].power_on(self.now);
                 self.poll(agent);
             }
-            Action::PowerCut(agent, lost) if self.agents[agent].is_on() => {
+            Action::PowerCut(agent, lost) if self.is_powered(agent) => {
                 self.note("power cut", agent, lost);
                 self.agents[agent].power_off(lost);
             }
-            Action::StartAgent(agent) if !self.agents[agent].is_on() => {
+            Action::StartAgent(agent) if self.is_powered(agent) && !self.agents[agent].is_on() => {
                 self.note("agent starts", agent, 0);
                 self.agents[agent].start(self.now);
                 self.poll(agent);
@@ -324,7 +324,7 @@ impl Sim {
                 self.note("agent stops", agent, 0);
                 self.agents[agent].stop();
             }
-            Action::Measure(agent, known) if self.agents[agent].is_on() => {
+            Action::Measure(agent, known) if self.is_powered(agent) => {
                 self.note("measured", agent, u64::from(known));
                 self.agents[agent].machine().measure(known);
             }
@@ -354,6 +354,10 @@ impl Sim {
             Action::ReplayDown(agent) => self.replay_down(agent),
             _ => {}
         }
+    }
+
+    fn is_powered(&self, agent: usize) -> bool {
+        self.agents[agent].machine().is_powered()
     }
 
     fn poll(&mut self, index: usize) {

@@ -17,6 +17,7 @@ impl Rng {
     }
 
     /// A generator of its own, for something whose dice must not depend on anybody else's.
+    #[must_use]
     pub fn fork(&mut self) -> Self {
         Rng::new(self.next_u64())
     }

@@ -105,6 +105,7 @@ fn play(seed: u64) -> Result<Summary, String> {
     for agent in 0..agents {
         sim.at(storm, Action::SetLink(agent, Link::PERFECT));
         sim.at(storm, Action::PowerOn(agent));
+        sim.at(storm, Action::StartAgent(agent));
         // Something to find, or nothing.
         let known = dice.percent(70);
         sim.at(storm + MINUTE, Action::Measure(agent, known));
@@ -201,7 +202,7 @@ fn trouble(sim: &mut Sim, dice: &mut Rng, agent: usize, storm: Duration) -> u64 
             }
             6 | 7 => {
                 sim.at(at, Action::SetLink(agent, outage(dice, link)));
-                let back = (at + dice.time(storm / 2)).min(storm - SECOND);
+                let back = (at + dice.time(storm / 2)).min(storm.saturating_sub(SECOND));
                 sim.at(back, Action::SetLink(agent, link));
             }
             8 => sim.at(at, Action::Rebind(agent)),

@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use mote_schemas::tpm::HashAlg;
+use mote_verifier::log_entry::LogEntry;
 use mote_verifier::policy::device_target;
 use mote_verifier::store::{
     Change, Commit, Deviation, DeviceId, DeviceRecord, Durability, Kid, MAX_DEVIATIONS, ObjectKind,
@@ -228,6 +230,24 @@ impl Store for MemoryStore {
     fn record(&self, id: &RecordId) -> Result<Option<Record>, StoreError> {
         let both = self.0.lock();
         Ok(both.seen.records.get(id).map(|record| (**record).clone()))
+    }
+
+    fn records_by_prefix(&self, prefix: &[u8], max: usize) -> Result<Vec<Record>, StoreError> {
+        let both = self.0.lock();
+        let named = |record: &&Arc<Record>| {
+            let named = record.pcr == 10 && !record.violation;
+            named
+                && record
+                    .extend_digest(HashAlg::Sha1)
+                    .as_bytes()
+                    .starts_with(prefix)
+        };
+        let found = both.seen.records.values().filter(named).take(max);
+        Ok(found.map(|record| (**record).clone()).collect())
+    }
+
+    fn record_count(&self) -> Result<u64, StoreError> {
+        Ok(self.0.lock().seen.records.len() as u64)
     }
 
     fn log_end(&self, device: &DeviceId, boot: u64) -> Result<u64, StoreError> {

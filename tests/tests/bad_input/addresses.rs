@@ -52,9 +52,9 @@ fn an_echo_counts_for_a_while_and_dies_with_the_process() {
         evil.send(lab, &datagram).code
     };
     let value = echo(&mut lab, &mut evil);
-    lab.now += 60_000;
+    lab.now += 600_000;
     assert_eq!(code(&mut lab, &mut evil, &value), Code::CHANGED);
-    lab.now += 60_000;
+    lab.now += 600_000;
     assert_eq!(code(&mut lab, &mut evil, &value), Code::NOT_FOUND);
     let value = echo(&mut lab, &mut evil);
     lab.crash();

@@ -34,9 +34,9 @@ fn a_replayed_message_is_refused_whoever_sends_it() {
         assert_eq!(answer.code, Code::UNAUTHORIZED);
         assert_refused(&answer, "oscore-replayed", &before, &mut lab);
     }
+    // From elsewhere it may be the device behind another address: the same bytes, and nothing done.
     let elsewhere = Evil::new(999).peer;
-    let answer = lab.handle(elsewhere, &datagram).unwrap();
-    assert_eq!(evil.read(&answer).reason(), "oscore-replayed");
+    assert_eq!(lab.handle(elsewhere, &datagram), Some(first.datagram));
     assert_unchanged(&before, &mut lab);
     assert_goes_on(&mut lab, &mut evil);
 }
@@ -229,12 +229,12 @@ fn a_challenge_answered_too_late_is_gone() {
     let mut lab = Lab::new();
     let mut evil = Evil::new(1);
     evil.hello(&mut lab);
-    lab.now += 180_000;
+    lab.now += 1_200_000;
     let before = lab.stored();
     let answer = evil.open(&mut lab);
     assert_refused(&answer, "session-unknown", &before, &mut lab);
     evil.hello(&mut lab);
-    lab.now += 179_999;
+    lab.now += 1_199_999;
     assert_eq!(evil.open(&mut lab).reason(), "admission-pending");
 }
 

@@ -22,7 +22,8 @@ use crate::ima_signature::{self, ImaKeyring, LearnedKeys, SignatureError};
 use crate::log_entry::LogEntry;
 use crate::prefix::{Certified, CertifiedPrefix};
 
-/// Judges each record on its own. `endian` is the byte order of the log's template data.
+/// Judges each record on its own. `endian` is the byte order of the log's template data, to be
+/// tried first.
 ///
 /// For a log that comes whole. Of one that comes in parts, [`appraise_next`] takes each.
 pub fn appraise<E: LogEntry, R: ReferenceLookup + ?Sized>(
@@ -104,7 +105,15 @@ fn judge<'a, E: LogEntry, R: ReferenceLookup + ?Sized>(
     learned: &mut LearnedKeys,
     endian: Endian,
 ) -> Result<(), Found<'a>> {
-    let data = TemplateData::parse(entry.template_name(), entry.template_data(), endian);
+    // A kernel of the other byte order. What it wrote reads in one order only: the length in front of
+    // the first field is out of all bounds in the other.
+    let in_order =
+        |endian| TemplateData::parse(entry.template_name(), entry.template_data(), endian);
+    let other = match endian {
+        Endian::Little => Endian::Big,
+        Endian::Big => Endian::Little,
+    };
+    let data = in_order(endian).or_else(|error| in_order(other).map_err(|_| error));
     let (path, measured) = match &data {
         Ok(data) => (data.name().unwrap_or_default(), data.file_digest()),
         Err(_) => (&[][..], None),

@@ -231,7 +231,9 @@ impl Expected {
             line("secure boot", "on");
         }
         for (name, values) in &self.secure_boot_keys {
-            values.iter().for_each(|value| line(name, value));
+            for value in values {
+                line(name, value);
+            }
         }
         for (label, values) in [
             ("boot app", &self.applications),
@@ -239,11 +241,15 @@ impl Expected {
             ("initrd", &self.initrds),
             ("cmdline", &self.command_lines),
         ] {
-            values.iter().for_each(|value| line(label, value));
+            for value in values {
+                line(label, value);
+            }
         }
         for (pcr, values) in &self.events {
             let label = format!("in PCR {pcr}");
-            values.iter().for_each(|value| line(&label, value));
+            for value in values {
+                line(&label, value);
+            }
         }
     }
 }

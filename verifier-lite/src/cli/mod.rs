@@ -16,6 +16,7 @@ mod backend;
 mod bootlog;
 mod device;
 mod explain;
+mod ima;
 mod key;
 mod manifest;
 mod policy;
@@ -68,6 +69,9 @@ enum Command {
     /// Look at boot event logs.
     #[command(subcommand)]
     Bootlog(bootlog::Command),
+    /// Look at IMA measurement lists.
+    #[command(subcommand)]
+    Ima(ima::Command),
     /// Make, store and bind appraisal policies: what is allowed on which devices.
     #[command(subcommand)]
     Policy(policy::Command),
@@ -119,6 +123,7 @@ pub fn main() -> ExitCode {
     let outcome = match arguments.command {
         Command::Manifest(command) => manifest::run(&context, command),
         Command::Bootlog(command) => bootlog::run(&context, command),
+        Command::Ima(command) => ima::run(&context, command),
         Command::Key(command) => key::run(&context, command),
         Command::Device(command) => device::run(&context, command),
         Command::Policy(command) => policy::run(&context, command),

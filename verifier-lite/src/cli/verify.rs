@@ -233,7 +233,22 @@ struct Report {
     restart_count: u32,
     clock_ms: u64,
     software: Option<String>,
+    boot_manifest: Option<String>,
     deviations: Vec<Line>,
+    boot_deviations: Vec<BootLine>,
+}
+
+/// A deviation of the boot.
+#[derive(Serialize)]
+struct BootLine {
+    reason: &'static str,
+    pcr: Option<u32>,
+    event: Option<u32>,
+    what: String,
+    measured: Option<String>,
+    expected: Vec<String>,
+    manifest: String,
+    note: Option<String>,
 }
 
 /// A deviation.
@@ -297,7 +312,9 @@ impl Report {
                 .software
                 .as_deref()
                 .map(|text| printable(text.as_bytes())),
+            boot_manifest: verdict.boot_manifest.clone(),
             deviations: verdict.deviations.iter().map(Line::new).collect(),
+            boot_deviations: verdict.boot_deviations.iter().map(BootLine::new).collect(),
         }
     }
 
@@ -316,12 +333,19 @@ impl Report {
             line("", "believed as it came: nothing here says whose it is");
         }
         line("records", &self.records.to_string());
+        let boot = match (self.boot_log_bytes, &self.boot_manifest) {
+            (0, None) => "no boot log, and no manifest expects anything of the boot".to_owned(),
+            (_, None) => "replays, or below; no manifest expects anything of the boot".to_owned(),
+            (0, Some(manifest)) => format!("no boot log; PCRs compared with {manifest}"),
+            (_, Some(manifest)) => format!("compared with {manifest}"),
+        };
+        line("boot", &boot);
         if self.records_after_quote > 0 {
             let after = self.records_after_quote;
             line("", &format!("{after} more after the quote, not judged"));
         }
         let resets = format!("{}, restart count {}", self.reset_count, self.restart_count);
-        line("boot", &format!("reset count {resets}"));
+        line("resets", &resets);
         for reason in &self.reasons {
             let _ = writeln!(out, "\n{reason}");
             let text = crate::explain::text(reason);
@@ -331,12 +355,75 @@ impl Report {
             for deviation in all.clone().take(SHOWN) {
                 out.push_str(&deviation.in_words());
             }
+            let of_boot = self
+                .boot_deviations
+                .iter()
+                .filter(|line| line.reason == *reason);
+            for deviation in of_boot.take(SHOWN) {
+                out.push_str(&deviation.in_words());
+            }
             let rest = all.count().saturating_sub(SHOWN);
             if rest > 0 {
                 let _ = writeln!(out, "    ... and {rest} more (--json has all)");
             }
         }
         out
+    }
+}
+
+impl BootLine {
+    fn new(deviation: &crate::boot::Deviation) -> Self {
+        BootLine {
+            reason: deviation.reason.token(),
+            pcr: deviation.pcr,
+            event: deviation.event,
+            what: printable(deviation.what.as_bytes()),
+            measured: deviation.measured.as_deref().map(hex::encode),
+            expected: deviation
+                .expected
+                .iter()
+                .map(|value| value_text(value))
+                .collect(),
+            manifest: deviation.manifest.clone(),
+            note: deviation
+                .note
+                .as_ref()
+                .map(|note| printable(note.as_bytes())),
+        }
+    }
+
+    fn in_words(&self) -> String {
+        let pcr = self.pcr.map(|pcr| format!("PCR {pcr}"));
+        let event = self
+            .event
+            .map(|event| format!("event {event} {}", self.what));
+        let subject: Vec<String> = pcr.into_iter().chain(event).collect();
+        let mut out = format!("    {}\n", subject.join(", "));
+        let mut line = |label: &str, value: &str| {
+            // Writing to a String does not fail.
+            let _ = writeln!(out, "      {label:<8}  {value}");
+        };
+        if let Some(measured) = &self.measured {
+            line("measured", measured);
+        }
+        for (index, expected) in self.expected.iter().take(SHOWN).enumerate() {
+            line(if index == 0 { "expected" } else { "or" }, expected);
+        }
+        if let Some(note) = &self.note {
+            out.push_str(&wrap("      note      ", 16, note));
+        }
+        out
+    }
+}
+
+/// A digest in hexadecimal; a command line as it is.
+fn value_text(value: &[u8]) -> String {
+    if matches!(value.len(), 20 | 32 | 48 | 64) && !value.is_ascii() {
+        return hex::encode(value);
+    }
+    match std::str::from_utf8(value) {
+        Ok(text) if !text.chars().any(char::is_control) => text.to_owned(),
+        _ => hex::encode(value),
     }
 }
 

@@ -313,6 +313,9 @@ pub fn write(manifest: &Manifest) -> (Vec<u8>, Vec<String>) {
         let count = manifest.exclusions().len();
         left_out.push(format!("{count} exclusions: reference values only"));
     }
+    if !manifest.boot().is_empty() {
+        left_out.push("what is expected of the boot event log".to_owned());
+    }
     let sha1 = manifest
         .pcrs()
         .keys()

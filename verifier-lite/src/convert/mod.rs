@@ -3,6 +3,7 @@
 //! | module | format | in | out |
 //! |---|---|---|---|
 //! | [`keylime`] | Keylime runtime policy, JSON | yes | yes |
+//! | [`refstate`] | Keylime measured-boot reference state, JSON | yes | |
 //! | [`sbom`] | SPDX 2.3 and CycloneDX, JSON: digests of files | yes | |
 //! | [`corim`] | CoRIM (draft-ietf-rats-corim), CBOR: reference triples | yes | yes |
 //!
@@ -18,10 +19,11 @@ use std::fmt;
 use bstr::{BString, ByteSlice};
 
 use crate::hex;
-use crate::manifest::{FileDigest, FileEntry, StaticPcrs};
+use crate::manifest::{BootExpectations, FileDigest, FileEntry, StaticPcrs};
 
 pub mod corim;
 pub mod keylime;
+pub mod refstate;
 pub mod sbom;
 
 /// Reference values that were read.
@@ -37,6 +39,8 @@ pub struct Imported {
     pub exclusions: Vec<String>,
     /// Values that boot PCRs may have.
     pub pcrs: StaticPcrs,
+    /// What the boot event log must show.
+    pub boot: BootExpectations,
     /// What the manifest cannot say, in words.
     pub left_out: Vec<String>,
 }

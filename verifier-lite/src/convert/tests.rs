@@ -134,6 +134,40 @@ fn an_exclude_that_is_no_glob_is_refused_where_it_stands() {
 }
 
 #[test]
+fn a_boot_reference_state_gives_what_must_be_started_and_names_the_rest() {
+    let text = sample("mb-refstate.json");
+    let imported = refstate::read(text.as_bytes()).unwrap();
+    let boot = &imported.boot;
+    assert!(boot.secure_boot);
+    let bytes = |digests: &[mote_schemas::tpm::Digest]| -> Vec<u8> {
+        digests.iter().map(|digest| digest.as_bytes()[0]).collect()
+    };
+    assert_eq!(bytes(&boot.applications), [0xaa, 0xbb, 0xcc]);
+    assert_eq!(bytes(&boot.initrds), [0xdd]);
+    assert_eq!(
+        boot.command_lines,
+        ["/boot/vmlinuz-6.1.0 root=UUID=* ro console=ttyS0"]
+    );
+    assert_eq!(imported.left_out.len(), 3, "{:?}", imported.left_out);
+    manifest(&imported).with_boot(boot.clone()).unwrap();
+
+    let changed = |from: &str, to: &str| {
+        assert!(text.contains(from));
+        refstate::read(text.replace(from, to).as_bytes()).unwrap_err()
+    };
+    let error = changed("UUID=.* ro", "UUID=(a|b) ro");
+    assert_eq!(error.at, "$.kernels[0].kernel_cmdline");
+    let error = changed(&format!("0x{}", "d".repeat(64)), "0xdd");
+    assert_eq!(error.at, "$.kernels[0].initrd_plain_sha256");
+    assert_eq!(
+        changed("\"kernels\"", "\"kernel\"").what,
+        "has no \"kernels\""
+    );
+    let empty = refstate::read(b"{\"kernels\": []}").unwrap_err();
+    assert!(empty.what.contains("nothing to convert"), "{empty}");
+}
+
+#[test]
 fn sboms_give_their_files_and_say_which_have_no_digest() {
     let files = [file("/usr/bin/log", &[0xb]), file("/usr/bin/pump", &[0xa])];
     let spdx = sbom::read(sample("image.spdx.json").as_bytes()).unwrap();

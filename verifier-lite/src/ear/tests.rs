@@ -38,6 +38,8 @@ fn record(by: &str) -> DeviceRecord {
             outstanding: None,
             content: Content::default(),
             quoted: None,
+            guessed: None,
+            in_full: None,
             padded_banks: None,
         }),
         last_seen: None,

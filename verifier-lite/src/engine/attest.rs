@@ -6,12 +6,13 @@
 //! records that no quote has certified stay apart, and an outstanding quote is verified again.
 
 mod elided;
+mod records;
 
 use std::sync::Arc;
 
 use log::{debug, warn};
 use mote_schemas::ima::Endian;
-use mote_schemas::message::{Beat, Entries, PcrBanks, Tier, Wants};
+use mote_schemas::message::{Beat, PcrBanks, Ranges, Tier, Wants};
 use mote_schemas::pcr::PcrValues;
 use mote_schemas::reason::{Reason, Severity};
 use mote_schemas::tpm::{ClockInfo, HashAlg, PcrSelection, Public};
@@ -20,7 +21,7 @@ use super::outcome::Refusal;
 use super::{Engine, Internal, Now, Settings, boot};
 use crate::appraise::{ReferenceLookup, appraise_next};
 use crate::ima_signature::LearnedKeys;
-use crate::policy::{EffectivePolicy, Settled, reappraise, settle};
+use crate::policy::{EffectivePolicy, Policies, Settled, reappraise, settle};
 use crate::prefix::{Certified, IMA_PCR, LogState, Outcome, PendingLog, PrefixError, values_of};
 use crate::quote::{Continuity, VerifiedQuote};
 use crate::signature::VerifyingKey;
@@ -39,6 +40,8 @@ pub(super) struct Standing {
     pub(super) tier: Tier,
     pub(super) reasons: Vec<Reason>,
     pub(super) wants: Wants,
+    /// Records wanted in full.
+    pub(super) records: Ranges,
 }
 
 impl Standing {
@@ -54,6 +57,7 @@ impl Standing {
 /// A message's worth of evidence.
 pub(super) struct Attestation<'e> {
     store: &'e dyn Store,
+    policies: &'e Policies,
     policy: Arc<EffectivePolicy>,
     settings: &'e Settings,
     now: Now,
@@ -63,6 +67,8 @@ pub(super) struct Attestation<'e> {
     stored: u64,
     /// Records that this message brings.
     new: Vec<Record>,
+    /// Records of this message that could not be resolved from their prefix.
+    unresolved: Ranges,
     /// The quote that came with this message.
     fresh: Option<VerifiedQuote>,
     /// PCR values that came with this message.
@@ -86,6 +92,7 @@ impl<'e> Attestation<'e> {
         let store = engine.store.as_ref();
         let mut attestation = Attestation {
             store,
+            policies: &engine.policies,
             policy: engine.policies.for_device(store, &device, now.unix)?,
             settings: &engine.settings,
             now,
@@ -93,6 +100,7 @@ impl<'e> Attestation<'e> {
             record,
             stored,
             new: Vec::new(),
+            unresolved: Ranges::default(),
             fresh: None,
             fresh_claims: false,
             changes: Vec::new(),
@@ -192,6 +200,8 @@ impl<'e> Attestation<'e> {
             outstanding: None,
             content: Content::default(),
             quoted: None,
+            guessed: None,
+            in_full: None,
             padded_banks: None,
         }
     }
@@ -224,52 +234,18 @@ impl<'e> Attestation<'e> {
         }
     }
 
-    /// Takes records. Those that are stored already are passed over; those that would leave a gap are
-    /// not taken, and the reply says where to begin.
-    pub(super) fn append(&mut self, from: u64, entries: &Entries<'_>) -> Result<(), Refusal> {
-        let Some(boot) = &self.record.boot else {
-            return Err(Refusal::new(Reason::OutOfOrder, "records before any quote"));
-        };
-        let Some(known) = self.stored.checked_sub(from) else {
-            debug!(
-                "device {}: records from {from}, {} stored",
-                self.device, self.stored
-            );
-            return Ok(());
-        };
-        let mut taken = Vec::new();
-        for (index, entry) in (0u64..).zip(entries.iter()) {
-            let entry = match entry {
-                Ok(entry) => entry,
-                Err(error) => {
-                    let detail = format!("record {}: {error}", from.saturating_add(index));
-                    return Err(Refusal::new(Reason::RecordMalformed, &detail));
-                }
-            };
-            if index >= known {
-                taken.push(Record {
-                    template: entry.template.into(),
-                    data: entry.data.to_vec(),
-                    pcr: entry.pcr,
-                    violation: entry.violation,
-                });
-            }
-        }
-        let waiting = self.stored - boot.certified + taken.len() as u64;
-        if waiting > self.settings.max_uncertified {
-            return Err(Refusal::new(
-                Reason::LogTooLong,
-                &format!("{waiting} records without a quote that certifies them"),
-            ));
-        }
-        self.new = taken;
-        Ok(())
-    }
-
     /// The standing of a device whose quote could not be rebuilt: as it was, and asked for it in full.
     pub(super) fn full_quote_wanted(&self) -> Result<Standing, Internal> {
         let mut standing = self.stands()?;
         standing.wants = standing.wants.and(Wants::FULL_QUOTE);
+        Ok(standing)
+    }
+
+    /// The standing of a device whose message named records that are not known: as it was, and asked
+    /// for these in full.
+    pub(super) fn records_wanted(&self, records: Ranges) -> Result<Standing, Internal> {
+        let mut standing = self.stands()?;
+        standing.records = records;
         Ok(standing)
     }
 
@@ -310,6 +286,9 @@ impl<'e> Attestation<'e> {
         &mut self,
         error: &PrefixError,
     ) -> Result<Result<Standing, Refusal>, Internal> {
+        if matches!(error, PrefixError::DoesNotReplay { .. }) && self.retract_guesses() {
+            return self.stands().map(Ok);
+        }
         let ask = match error {
             PrefixError::UnknownPcr { .. } => true,
             // Perhaps a PCR outside the log has changed since we last saw it.
@@ -477,6 +456,7 @@ impl<'e> Attestation<'e> {
     /// Appraises newly certified records and sets the verdict.
     fn judge(&mut self, certified: &Certified<Record>) -> Result<(), Internal> {
         let state = certified.prefix().state();
+        let received = self.received();
         let Some(boot) = &mut self.record.boot else {
             return Ok(());
         };
@@ -496,6 +476,11 @@ impl<'e> Attestation<'e> {
         if let Some(quote) = boot.outstanding.take() {
             boot.quoted_at = quote.at;
         }
+        // What was guessed has been confirmed, unless it is beyond this quote.
+        if boot.certified == received {
+            boot.guessed = None;
+        }
+        boot.in_full = boot.in_full.filter(|end| *end > boot.certified);
 
         let mut content = std::mem::take(&mut boot.content);
         let mut learned = LearnedKeys::from_ders(content.learned_keys.iter().map(|der| &der[..]));
@@ -610,10 +595,12 @@ impl<'e> Attestation<'e> {
                 tier: verdict.tier,
                 reasons: reasons_of(&verdict.reasons),
                 wants: Wants::default(),
+                records: self.wanted_in_full(),
             },
             _ => Standing {
                 next_record: self.received(),
                 reasons: vec![Reason::LogIncomplete],
+                records: self.wanted_in_full(),
                 ..Standing::default()
             },
         })
@@ -622,7 +609,7 @@ impl<'e> Attestation<'e> {
 
 /// Length of the device's list after a beat's quote, as far as the beat says.
 pub(super) fn records_after(beat: &Beat<'_>) -> u64 {
-    let carried = beat.entries.map_or(0, |entries| entries.len());
+    let carried = beat.entries.map_or(0, |entries| entries.records());
     let last = beat.from.map(|from| from.saturating_add(carried));
     beat.records.or(last).unwrap_or(0)
 }

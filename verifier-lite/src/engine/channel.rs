@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 
+use aws_lc_rs::digest;
 use log::{debug, info};
 use mote_schemas::coap::{Code, Message, option};
 use mote_schemas::limits::MAX_MESSAGE;
@@ -36,6 +37,8 @@ pub(super) struct Channel {
     pub(super) record: SessionRecord,
     /// Sent while the replay window is lost.
     challenge: [u8; CHALLENGE],
+    /// The last request that was taken, by its digest, and the reply to it.
+    answered: Option<([u8; 32], Vec<u8>)>,
 }
 
 /// The sessions in memory.
@@ -72,6 +75,7 @@ impl Channel {
             context,
             record,
             challenge: random()?,
+            answered: None,
         })
     }
 
@@ -120,6 +124,21 @@ impl Channel {
             .map_err(|_| Internal::Other("a reply cannot be protected"))?;
         out.truncate(len);
         Ok(Outcome::Protected(out))
+    }
+
+    /// The reply to the last request, if this is a copy of that. The same bytes again protect nothing
+    /// new, and the device may have another address by now, so that nobody else knows it for a copy.
+    /// It may also be anybody's address: no more bytes than came from there.
+    fn again(&self, outer: &Message<'_>) -> Option<Outcome> {
+        let (request, reply) = self.answered.as_ref()?;
+        let same = digest_of(outer) == *request;
+        (same && reply.len() <= outer.payload().len()).then(|| Outcome::Protected(reply.clone()))
+    }
+
+    fn remember(&mut self, outer: &Message<'_>, outcome: &Outcome) {
+        if let Outcome::Protected(reply) = outcome {
+            self.answered = Some((digest_of(outer), reply.clone()));
+        }
     }
 
     fn refuse(
@@ -207,15 +226,21 @@ impl Engine {
                     }
                 }
             }
+            Err(UnprotectRequestError::ReplayDetected) => {
+                let refused = || refused(UnprotectRequestError::ReplayDetected);
+                return Ok(channel.again(outer).unwrap_or_else(refused));
+            }
             Err(error) => return Ok(refused(error)),
         };
         let OpenedRequest { request, body } = opened;
         let answer = self.evidence(now, kid, channel, &body)?;
         self.reserve(kid, channel)?;
-        match answer {
+        let outcome = match answer {
             Ok(reply) => channel.seal(outer, &request, Code::CHANGED, &[], &reply),
             Err(refusal) => channel.refuse(outer, &request, &refusal),
-        }
+        }?;
+        channel.remember(outer, &outcome);
+        Ok(outcome)
     }
 
     /// Stores a larger reservation, if one is due.
@@ -241,11 +266,12 @@ impl Engine {
             Ok(Unprotected::Fresh(OpenedRequest { request, body })) => {
                 match self.open(now, kid, &mut pending, &body)? {
                     Ok(reply) => {
-                        let sealed =
-                            pending
-                                .channel
-                                .seal(outer, &request, Code::CHANGED, &[], &reply);
-                        self.channels.insert(*kid, pending.channel);
+                        let mut channel = pending.channel;
+                        let sealed = channel.seal(outer, &request, Code::CHANGED, &[], &reply);
+                        if let Ok(outcome) = &sealed {
+                            channel.remember(outer, outcome);
+                        }
+                        self.channels.insert(*kid, channel);
                         return sealed;
                     }
                     // So many refusals that the reserved numbers are used up: say hello again.
@@ -260,6 +286,22 @@ impl Engine {
         self.hellos.insert(*kid, pending);
         outcome
     }
+}
+
+/// Of everything in a protected request that its reply depends on.
+fn digest_of(outer: &Message<'_>) -> [u8; 32] {
+    let mut context = digest::Context::new(&digest::SHA256);
+    context.update(&outer.message_id().to_be_bytes());
+    context.update(&[outer.token().len() as u8]);
+    context.update(outer.token());
+    if let Some(oscore) = outer.body().option(option::OSCORE) {
+        context.update(&[oscore.value.len() as u8]);
+        context.update(oscore.value);
+    }
+    context.update(outer.payload());
+    let mut digest = [0; 32];
+    digest.copy_from_slice(context.finish().as_ref());
+    digest
 }
 
 /// No session has this kid. Unprotected, for lack of keys: a hint to say hello.

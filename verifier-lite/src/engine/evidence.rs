@@ -20,6 +20,7 @@ use super::hello::{Keys, Pending};
 use super::outcome::Refusal;
 use super::{Engine, Internal, Now, random};
 use crate::admission::{Admission as Decision, Grounds};
+use crate::known::prefix_length;
 use crate::quote::VerifiedQuote;
 use crate::signature::VerifyingKey;
 use crate::store::{Admission, Change, DeviceRecord, Durability, Kid, NonceRecord, SessionRecord};
@@ -110,7 +111,10 @@ impl Engine {
             "device {device}: session {kid} opened, {}",
             standing.tier.word()
         );
-        self.reply(&standing, Some(&nonce)).map(Ok)
+        let store = self.store.as_ref();
+        let known = self.policies.known_records(store)?.len() as u64 + store.record_count()?;
+        let length = (known > 0).then(|| prefix_length(known));
+        self.reply(&standing, Some(&nonce), length).map(Ok)
     }
 
     /// log or beat in an open session.
@@ -151,7 +155,7 @@ impl Engine {
         };
         let mut attestation = Attestation::new(self, now, channel.record.device, record)?;
         let standing = if attestation.is_admitted() {
-            if let Err(refusal) = attestation.append(log.from, &log.entries) {
+            if let Err(refusal) = attestation.append(log.from, &log.entries)? {
                 return Ok(Err(refusal));
             }
             match attestation.settle()? {
@@ -163,7 +167,7 @@ impl Engine {
         };
         let (changes, durability) = attestation.finish();
         self.store.commit(&changes, durability)?;
-        self.reply(&standing, None).map(Ok)
+        self.reply(&standing, None, None).map(Ok)
     }
 
     fn beat(
@@ -189,7 +193,7 @@ impl Engine {
             let change = Change::PutSession(*kid, session.clone());
             self.store.commit(&[change], Durability::Batched)?;
             channel.record = session;
-            return self.reply(&standing, Some(&fresh)).map(Ok);
+            return self.reply(&standing, Some(&fresh), None).map(Ok);
         };
         let extra_data = channel.transcript().qualifying_data(&nonce.value);
         let key = match attestation_key(&record.ak_public) {
@@ -206,10 +210,11 @@ impl Engine {
                     Err(refusal) => return Ok(Err(refusal)),
                 };
                 if attestation.is_admitted() {
-                    attestation
-                        .quote(&verified, quote, &extra_data, attest::records_after(&beat))
-                        .and_then(|()| attestation.take_records(&beat))
-                        .map(|()| true)
+                    let records = attest::records_after(&beat);
+                    match attestation.quote(&verified, quote, &extra_data, records) {
+                        Ok(()) => attestation.take_records(&beat)?.map(|()| true),
+                        Err(refusal) => Err(refusal),
+                    }
                 } else {
                     Ok(true)
                 }
@@ -223,8 +228,13 @@ impl Engine {
             Err(refusal) => return Ok(Err(refusal)),
             // Nothing of the message counts, but the nonce is used up.
             Ok(false) => {
+                let records = attestation.wanted_in_full();
                 attestation = Attestation::new(self, now, device, before)?;
-                attestation.full_quote_wanted()?
+                if records.is_empty() {
+                    attestation.full_quote_wanted()?
+                } else {
+                    attestation.records_wanted(records)?
+                }
             }
             Ok(true) if attestation.is_admitted() => {
                 if let Some(pcrs) = &beat.pcrs {
@@ -242,7 +252,7 @@ impl Engine {
         changes.push(Change::PutSession(*kid, session.clone()));
         self.store.commit(&changes, durability)?;
         channel.record = session;
-        self.reply(&standing, Some(&fresh)).map(Ok)
+        self.reply(&standing, Some(&fresh), None).map(Ok)
     }
 
     /// A device that this verifier has not seen before.
@@ -297,7 +307,12 @@ impl Engine {
         Ok(nonce)
     }
 
-    fn reply(&self, standing: &Standing, nonce: Option<&NonceRecord>) -> Result<Vec<u8>, Internal> {
+    fn reply(
+        &self,
+        standing: &Standing,
+        nonce: Option<&NonceRecord>,
+        prefix_length: Option<u8>,
+    ) -> Result<Vec<u8>, Internal> {
         let reply = Reply {
             next_record: standing.next_record,
             tier: standing.tier,
@@ -311,6 +326,8 @@ impl Engine {
             interval: nonce.map(|_| self.settings.interval),
             reasons: Reasons::new(standing.reasons.iter().copied()),
             wants: (standing.wants != Wants::default()).then_some(standing.wants),
+            records: (!standing.records.is_empty()).then(|| standing.records.clone()),
+            prefix_length,
         };
         let mut payload = vec![0; MAX_MESSAGE];
         let len = cbor::encode(&reply, &mut payload)

@@ -59,9 +59,10 @@ use overload::Bucket;
 
 pub use peer::Peer;
 
-/// Messages remembered for de-duplication. At 4,096 messages in flight within their lifetime of four
+/// Messages remembered for de-duplication; a debug build makes the table on the stack, several times
+/// over. At 2,048 messages in flight within their lifetime of four
 /// minutes, a copy of an older one is processed again and stopped by the replay window instead.
-const DEDUP: usize = 4096;
+const DEDUP: usize = 2048;
 
 /// Both clocks of the machine.
 #[derive(Clone, Copy, Debug)]

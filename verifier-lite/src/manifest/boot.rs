@@ -75,6 +75,23 @@ impl BootExpectations {
         *self == Self::default()
     }
 
+    /// What either of the two allows, and what either demands.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        self.secure_boot |= other.secure_boot;
+        for (key, digests) in other.keys {
+            self.keys.entry(key).or_default().extend(digests);
+        }
+        self.applications.extend(other.applications);
+        self.kernels.extend(other.kernels);
+        self.initrds.extend(other.initrds);
+        self.command_lines.extend(other.command_lines);
+        for (pcr, digests) in other.events {
+            self.events.entry(pcr).or_default().extend(digests);
+        }
+        self
+    }
+
     /// Sorts all lists and takes out what is there twice.
     pub(super) fn sort(&mut self) {
         let digests = [&mut self.applications, &mut self.kernels, &mut self.initrds];

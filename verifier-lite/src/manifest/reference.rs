@@ -227,6 +227,11 @@ impl ReferenceValues {
         self.by_path.iter().map(|e| self.reference(e))
     }
 
+    /// One of them, by its place in [`Self::iter`].
+    pub fn nth(&self, index: usize) -> Option<Reference<'_>> {
+        self.by_path.get(index).map(|e| self.reference(e))
+    }
+
     /// Number of reference values.
     pub fn len(&self) -> usize {
         self.by_path.len()

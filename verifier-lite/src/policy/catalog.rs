@@ -16,6 +16,7 @@ use super::effective::EffectivePolicy;
 use super::{ManifestRef, Policy, PolicyError, SignedPolicy, VerifiedPolicy, Which};
 use crate::hex;
 use crate::ima_signature::{FileKey, Keyring};
+use crate::known::KnownRecords;
 use crate::manifest::{ReferenceValues, SignedManifest, VerifiedManifest};
 use crate::signing_key::PublicKey;
 use crate::store::{Change, ObjectKind, Store, StoreError};
@@ -419,6 +420,9 @@ struct Cache {
     effective: HashMap<Vec<String>, Arc<EffectivePolicy>>,
     /// By the digests of the manifests, in order.
     references: HashMap<Vec<[u8; 32]>, Arc<ReferenceValues>>,
+    /// Of every manifest, since it was last asked for.
+    known: Option<Arc<KnownRecords>>,
+    known_is_current: bool,
 }
 
 impl Policies {
@@ -485,9 +489,15 @@ impl Policies {
     pub fn everything(&self, store: &dyn Store) -> Result<Arc<ReferenceValues>, StoreError> {
         let mut cache = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         cache.refresh(store)?;
-        let all = cache.catalog.manifests.iter().map(|info| info.digest);
-        let all = all.collect();
-        cache.references(store, all)
+        cache.everything(store)
+    }
+
+    /// The records that the stored manifests imply, whoever may use them: what a device may name
+    /// instead of sending it. Only saves bytes; a device's own policy judges what it turns out to be.
+    pub fn known_records(&self, store: &dyn Store) -> Result<Arc<KnownRecords>, StoreError> {
+        let mut cache = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        cache.refresh(store)?;
+        cache.known_records(store)
     }
 }
 
@@ -504,8 +514,32 @@ impl Cache {
         self.references
             .retain(|_, values| Arc::strong_count(values) > 1);
         self.effective.clear();
+        self.known_is_current = false;
         self.loaded = true;
         Ok(())
+    }
+
+    fn everything(&mut self, store: &dyn Store) -> Result<Arc<ReferenceValues>, StoreError> {
+        let all = self.catalog.manifests.iter().map(|info| info.digest);
+        let all = all.collect();
+        self.references(store, all)
+    }
+
+    fn known_records(&mut self, store: &dyn Store) -> Result<Arc<KnownRecords>, StoreError> {
+        if let Some(known) = self.known.as_ref().filter(|_| self.known_is_current) {
+            return Ok(Arc::clone(known));
+        }
+        let references = self.everything(store)?;
+        let known = match self.known.take() {
+            // A binding or a label has changed, no manifest.
+            Some(known) if known.is_of(&references) => known,
+            _ => Arc::new(KnownRecords::new(references)),
+        };
+        // Those of the manifests before may have had no other use.
+        self.references
+            .retain(|_, values| Arc::strong_count(values) > 1);
+        self.known_is_current = true;
+        Ok(Arc::clone(self.known.insert(known)))
     }
 
     fn effective(

@@ -27,6 +27,7 @@ use crate::admin::{self, Effect, Request, Response, socket};
 use crate::engine::{Engine, Now};
 use crate::policy::Swept;
 use crate::store::StoreError;
+use stream::Limits;
 
 /// Longest time for which a batched commit waits to become durable.
 const FLUSH: Duration = Duration::from_secs(1);
@@ -67,7 +68,9 @@ pub fn serve(
         if let Some((listener, config)) = secure {
             let answer = |peer, datagram: &[u8]| lock(&engine).handle(now(clock), peer, datagram);
             scope.spawn(move || {
-                if let Err(error) = stream::serve(listener, config, &answer, stop) {
+                if let Err(error) =
+                    stream::serve(listener, config, Limits::default(), &answer, stop)
+                {
                     error!("no connections any more: {error}");
                 }
             });

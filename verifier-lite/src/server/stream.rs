@@ -20,18 +20,30 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use crate::engine::Peer;
 
-/// Connections at once. Each is a thread with a stack, TLS buffers and [`MAX_MESSAGE`] bytes.
-const MAX_CONNECTIONS: usize = 1024;
+/// What strangers may take of us.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// Connections at once. Each is a thread with a stack, TLS buffers and [`MAX_MESSAGE`] bytes.
+    connections: usize,
+    /// From the first byte to a hello.
+    probation: Duration,
+    /// From a challenge to the session that it opens: as long as it may be answered.
+    challenge: Duration,
+    /// Silence after which a connection is released; its device connects again when it has something
+    /// to say.
+    idle: Duration,
+}
 
-/// From the first byte to a hello.
-const PROBATION: Duration = Duration::from_secs(20);
-
-/// From a challenge to the session that it opens: as long as it may be answered.
-const CHALLENGE: Duration = Duration::from_secs(180);
-
-/// Silence after which a connection is released; its device connects again when it has something to
-/// say.
-const IDLE: Duration = Duration::from_secs(900);
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            connections: 1024,
+            probation: Duration::from_secs(20),
+            challenge: Duration::from_secs(180),
+            idle: Duration::from_secs(900),
+        }
+    }
+}
 
 /// How soon a request to stop is noticed.
 const TICK: Duration = Duration::from_millis(200);
@@ -49,6 +61,7 @@ pub(super) type Answer<'a> = dyn Fn(Peer, &[u8]) -> Option<Vec<u8>> + Sync + 'a;
 pub(super) fn serve(
     listener: &TcpListener,
     config: &Arc<ServerConfig>,
+    limits: Limits,
     answer: &Answer<'_>,
     stop: &AtomicBool,
 ) -> io::Result<()> {
@@ -58,7 +71,7 @@ pub(super) fn serve(
         while !stop.load(Ordering::Relaxed) {
             let (socket, address) = match listener.accept() {
                 // Full: closed at once, and its device tries again later.
-                Ok(_) if open.load(Ordering::Acquire) >= MAX_CONNECTIONS => continue,
+                Ok(_) if open.load(Ordering::Acquire) >= limits.connections => continue,
                 Ok(accepted) => accepted,
                 Err(error) => {
                     if error.kind() != io::ErrorKind::WouldBlock {
@@ -74,7 +87,7 @@ pub(super) fn serve(
             let spawned = thread::Builder::new()
                 .stack_size(STACK)
                 .spawn_scoped(scope, move || {
-                    let ended = connection(socket, peer, config, answer, stop);
+                    let ended = connection(socket, peer, config, limits, answer, stop);
                     debug!("{peer} ({address}): {}", Ended(ended));
                     open.fetch_sub(1, Ordering::AcqRel);
                 });
@@ -105,6 +118,7 @@ fn connection(
     socket: TcpStream,
     peer: Peer,
     config: &Arc<ServerConfig>,
+    limits: Limits,
     answer: &Answer<'_>,
     stop: &AtomicBool,
 ) -> io::Result<&'static str> {
@@ -115,7 +129,7 @@ fn connection(
     let session = ServerConnection::new(Arc::clone(config)).map_err(io::Error::other)?;
     let mut tls = StreamOwned::new(session, socket);
     let mut coap = Box::new(Connection::<MAX_MESSAGE>::new());
-    let mut deadline = Clock::now() + PROBATION;
+    let mut deadline = Clock::now() + limits.probation;
     let mut greeted = false;
     let mut bytes = [0; MAX_MESSAGE];
     loop {
@@ -139,7 +153,7 @@ fn connection(
         loop {
             match coap.poll() {
                 Event::Message(frame) => {
-                    let reply = reply(&frame, peer, answer);
+                    let reply = reply(&frame, peer, limits, answer);
                     let max = coap.peer_max();
                     if let Some((reply, patience)) = reply.filter(|(reply, _)| fits(reply, max)) {
                         send(&mut tls, &reply)?;
@@ -167,7 +181,12 @@ fn fits(reply: &[u8], peer_max: u32) -> bool {
 
 /// The reply to a request as a frame, and how long its connection may stay. Responses to nothing get
 /// none.
-fn reply(frame: &Frame<'_>, peer: Peer, answer: &Answer<'_>) -> Option<(Vec<u8>, Duration)> {
+fn reply(
+    frame: &Frame<'_>,
+    peer: Peer,
+    limits: Limits,
+    answer: &Answer<'_>,
+) -> Option<(Vec<u8>, Duration)> {
     let mut datagram = [0; MAX_MESSAGE + 4];
     let len = frame.to_datagram(Type::NonConfirmable, 0, &mut datagram)?;
     let reply = answer(peer, &datagram[..len])?;
@@ -177,9 +196,9 @@ fn reply(frame: &Frame<'_>, peer: Peer, answer: &Answer<'_>) -> Option<(Vec<u8>,
     out.truncate(len);
     let patience = if message.option(option::OSCORE).is_some() {
         // The engine protects replies only for whoever holds a session's keys.
-        IDLE
+        limits.idle
     } else if message.code() == Code::CHANGED {
-        CHALLENGE
+        limits.challenge
     } else {
         Duration::ZERO
     };
@@ -205,4 +224,69 @@ fn is_timeout(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::tls;
+    use crate::signing_key::SigningKey;
+
+    /// Bytes that come until the connection is closed; `None` if it stays open for `patience`.
+    fn closed_within(socket: &mut TcpStream, patience: Duration) -> Option<usize> {
+        socket.set_read_timeout(Some(patience)).unwrap();
+        let until = Clock::now() + patience;
+        let (mut buffer, mut sum) = ([0; 256], 0);
+        while Clock::now() < until {
+            match socket.read(&mut buffer) {
+                Ok(0) => return Some(sum),
+                Ok(len) => sum += len,
+                Err(error) if is_timeout(&error) => {}
+                // Reset: closed, too.
+                Err(_) => return Some(sum),
+            }
+        }
+        None
+    }
+
+    #[test]
+    fn silent_strangers_are_few_and_do_not_stay() {
+        let dir = std::env::temp_dir().join(format!("mote-stream-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let key = dir.join("key");
+        let _ = std::fs::remove_file(&key);
+        SigningKey::create(&key).unwrap();
+        let config = tls::config(None, &key, None).unwrap();
+        std::fs::remove_dir_all(&dir).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let limits = Limits {
+            connections: 2,
+            probation: Duration::from_secs(2),
+            ..Limits::default()
+        };
+        let stop = AtomicBool::new(false);
+        let answer = |_: Peer, _: &[u8]| None;
+        thread::scope(|scope| {
+            scope.spawn(|| serve(&listener, &config, limits, &answer, &stop).unwrap());
+            let connect = || TcpStream::connect(address).unwrap();
+            let mut held = [connect(), connect()];
+            let mut third = connect();
+            let quick = Duration::from_secs(1);
+            let refused = closed_within(&mut third, quick);
+            let stayed = held
+                .each_mut()
+                .map(|socket| closed_within(socket, quick / 4));
+            let ended = held
+                .each_mut()
+                .map(|socket| closed_within(socket, 10 * quick));
+            // Their places are free again.
+            let admitted = closed_within(&mut connect(), quick / 2);
+            stop.store(true, Ordering::Relaxed);
+            assert_eq!(refused, Some(0));
+            assert_eq!(stayed, [None, None]);
+            assert!(ended.iter().all(Option::is_some), "{ended:?}");
+            assert_eq!(admitted, None);
+        });
+    }
 }

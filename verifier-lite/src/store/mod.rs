@@ -113,6 +113,13 @@ pub trait Store: Send {
     /// An IMA record.
     fn record(&self, id: &RecordId) -> Result<Option<Record>, StoreError>;
 
+    /// Up to `max` IMA records of PCR 10, no violations, whose template hash (SHA-1, as the list shows
+    /// it) begins with `prefix`, 4 to 8 bytes.
+    fn records_by_prefix(&self, prefix: &[u8], max: usize) -> Result<Vec<Record>, StoreError>;
+
+    /// Number of IMA records kept, of all devices.
+    fn record_count(&self) -> Result<u64, StoreError>;
+
     /// Number of log records stored of this boot: where the next must begin.
     fn log_end(&self, device: &DeviceId, boot: u64) -> Result<u64, StoreError>;
 

@@ -116,6 +116,12 @@ pub struct BootState {
     /// What else the last accepted quote said, for rebuilding the next.
     #[n(12)]
     pub quoted: Option<Quoted>,
+    /// Whether records beyond `certified` came by a prefix of their hash.
+    #[n(13)]
+    pub guessed: Option<bool>,
+    /// Records below this number must come in full: a guess among them was wrong.
+    #[n(14)]
+    pub in_full: Option<u64>,
     /// Banks (`TPM_ALG_ID`) into which this kernel extends padded SHA-1. `None`: an older store; none.
     #[n(20)]
     pub padded_banks: Option<Vec<u16>>,

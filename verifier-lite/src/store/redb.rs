@@ -12,12 +12,13 @@ use std::path::{Path, PathBuf};
 
 use minicbor::Decode;
 use redb::{
-    Database, DatabaseError, ReadTransaction, ReadableDatabase, ReadableTable, StorageError,
+    Database, DatabaseError, ReadTransaction, ReadableDatabase, ReadableTable,
+    ReadableTableMetadata, StorageError,
 };
 
 use super::tables::{
-    DEVIATIONS, DEVICES, GENERATION_KEY, ID, LOGS, META, OBJECTS, RECORDS, SCHEMA, SCHEMA_KEY,
-    SESSIONS, VERDICTS, from_bytes,
+    DEVIATIONS, DEVICES, GENERATION_KEY, ID, LOGS, META, OBJECTS, PREFIX, PREFIXES, RECORDS,
+    SCHEMA, SCHEMA_KEY, SESSIONS, VERDICTS, from_bytes,
 };
 use super::{
     Commit, Deviation, DeviceId, DeviceRecord, Durability, Kid, ObjectKind, Record, RecordId,
@@ -222,6 +223,31 @@ impl Store for RedbStore {
         value
             .map(|value| decode("records", &id.0, value.value()))
             .transpose()
+    }
+
+    fn records_by_prefix(&self, prefix: &[u8], max: usize) -> Result<Vec<Record>, StoreError> {
+        let prefix = &prefix[..prefix.len().min(PREFIX)];
+        let (mut low, mut high) = ([0; PREFIX + ID], [0xff; PREFIX + ID]);
+        low[..prefix.len()].copy_from_slice(prefix);
+        high[..prefix.len()].copy_from_slice(prefix);
+        let table = self.read()?.open_table(PREFIXES).map_err(failed)?;
+        let range = table.range::<&[u8; PREFIX + ID]>(&low..=&high);
+        let ids: Vec<RecordId> = range
+            .map_err(failed)?
+            .take(max)
+            .map(|entry| {
+                let mut id = [0; ID];
+                id.copy_from_slice(&entry.map_err(failed)?.0.value()[PREFIX..]);
+                Ok(RecordId(id))
+            })
+            .collect::<Result<_, StoreError>>()?;
+        let records = ids.iter().map(|id| self.record(id));
+        records.filter_map(Result::transpose).collect()
+    }
+
+    fn record_count(&self) -> Result<u64, StoreError> {
+        let table = self.read()?.open_table(RECORDS).map_err(failed)?;
+        table.len().map_err(failed)
     }
 
     fn log_end(&self, device: &DeviceId, boot: u64) -> Result<u64, StoreError> {

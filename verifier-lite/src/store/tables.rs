@@ -18,6 +18,9 @@ pub(super) const DEVICES: TableDefinition<'_, &[u8; 16], &[u8]> = TableDefinitio
 pub(super) const SESSIONS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("sessions");
 /// Record id -> `Record`.
 pub(super) const RECORDS: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("records");
+/// First 8 bytes of the template hash (SHA-1), then the record's id: PCR 10, no violations.
+pub(super) const PREFIXES: TableDefinition<'_, &[u8; PREFIX + ID], ()> =
+    TableDefinition::new("prefixes");
 /// Device, boot, first record -> concatenated record ids.
 pub(super) const LOGS: TableDefinition<'_, (&[u8; 16], u64, u64), &[u8]> =
     TableDefinition::new("logs");
@@ -35,6 +38,8 @@ pub(super) const OBJECTS: TableDefinition<'_, (u8, &str), &[u8]> = TableDefiniti
 pub(super) const SEGMENT: usize = 64;
 
 pub(super) const ID: usize = 32;
+
+pub(super) const PREFIX: usize = 8;
 
 pub(super) fn to_bytes<T: Encode<()>>(value: &T) -> Vec<u8> {
     match minicbor::to_vec(value) {

@@ -46,6 +46,8 @@ fn device() -> DeviceRecord {
                 at: 4_000,
             }),
             quoted: None,
+            guessed: None,
+            in_full: None,
             padded_banks: None,
             content: Content {
                 tier: Tier::Warning,

@@ -157,6 +157,8 @@ pub(crate) fn device(dir: &TempDir, files: &[(&str, u8)]) {
         outstanding: None,
         content: Content::default(),
         quoted: None,
+        guessed: None,
+        in_full: None,
         padded_banks: None,
     };
     let device = DeviceRecord {

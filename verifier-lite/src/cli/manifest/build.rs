@@ -12,7 +12,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{BANKS, Summary};
 use crate::cli::{Context, Failure, Outcome};
-use crate::convert::{ConvertError, Imported, corim, keylime, sbom};
+use crate::convert::{ConvertError, Imported, corim, keylime, refstate, sbom};
 use crate::hex;
 use crate::manifest::build::{Progress, hash_rootfs};
 use crate::manifest::sums::read_sums;
@@ -55,6 +55,9 @@ pub(in crate::cli) struct Build {
     /// Leave these paths out, and never judge them. `*` stops at `/`, `**` does not.
     #[arg(long, value_name = "GLOB")]
     exclude: Vec<String>,
+    /// Expect of the boot what a Keylime measured-boot reference state (JSON) does.
+    #[arg(long, value_name = "FILE")]
+    mb_refstate: Option<PathBuf>,
     /// A value that a boot PCR may have, such as `sha256:7=<hex>`. May be given several times.
     #[arg(long, value_name = "BANK:PCR=HEX")]
     pcr: Vec<String>,
@@ -70,15 +73,15 @@ pub(super) fn run(context: &Context, options: Build) -> Outcome {
     let key = SigningKey::load(&options.sign)?;
     let created = source_date_epoch()?;
     let mut pcrs = parse_pcrs(&options.pcr)?;
-    let boot = options.boot.expectations()?;
     let Imported {
         name: named,
         version: versioned,
         files,
         exclusions,
         pcrs: imported_pcrs,
+        boot: imported_boot,
         left_out,
-    } = source(context, &options)?;
+    } = sources(context, &options)?;
     for what in left_out {
         eprintln!("motectl: left out: {what}");
     }
@@ -114,7 +117,7 @@ pub(super) fn run(context: &Context, options: Build) -> Outcome {
         [options.exclude, exclusions].concat(),
         pcrs,
     )?
-    .with_boot(boot)?;
+    .with_boot(options.boot.expectations()?.and(imported_boot))?;
     let bytes = sign(&manifest, &key)?;
     replace(&options.output, &bytes)
         .map_err(|error| Failure(format!("{}: {error}", options.output.display())))?;
@@ -133,6 +136,17 @@ pub(super) fn run(context: &Context, options: Build) -> Outcome {
             started.elapsed().as_secs_f64()
         )
     })
+}
+
+/// Reads or makes the reference values, and what is expected of the boot.
+fn sources(context: &Context, options: &Build) -> Result<Imported, Failure> {
+    let mut imported = source(context, options)?;
+    if let Some(file) = &options.mb_refstate {
+        let state = convert(file, refstate::read)?;
+        imported.boot = state.boot;
+        imported.left_out.extend(state.left_out);
+    }
+    Ok(imported)
 }
 
 /// Reads or makes the reference values.

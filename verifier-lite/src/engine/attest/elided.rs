@@ -28,8 +28,11 @@ impl Attestation<'_> {
         let Some(baseline) = baseline else {
             return Ok(Ok(false));
         };
-        if let Err(refusal) = self.take_records(beat) {
+        if let Err(refusal) = self.take_records(beat)? {
             return Ok(Err(refusal));
+        }
+        if !self.unresolved.is_empty() {
+            return Ok(Ok(false));
         }
         let changes = beat.changes.unwrap_or_default();
         let digests = match &self.record.boot {
@@ -52,10 +55,13 @@ impl Attestation<'_> {
     }
 
     /// Takes the records of a beat, if it has any.
-    pub(in crate::engine) fn take_records(&mut self, beat: &Beat<'_>) -> Result<(), Refusal> {
+    pub(in crate::engine) fn take_records(
+        &mut self,
+        beat: &Beat<'_>,
+    ) -> Result<Result<(), Refusal>, Internal> {
         match (beat.from, &beat.entries) {
             (Some(from), Some(entries)) => self.append(from, entries),
-            _ => Ok(()),
+            _ => Ok(Ok(())),
         }
     }
 }

@@ -1,14 +1,17 @@
 //! The writing half: one redb transaction for each commit.
 
+use mote_schemas::tpm::HashAlg;
 use redb::{ReadableTable, WriteTransaction};
 
-use super::super::tables::{SEGMENT, to_bytes};
-use super::super::{Change, MAX_DEVIATIONS, ObjectKind};
+use super::super::tables::{PREFIX, PREFIXES, SEGMENT, to_bytes};
+use super::super::{Change, MAX_DEVIATIONS, ObjectKind, Record};
 use super::{
     DEVIATIONS, DEVICES, DeviceId, Durability, GENERATION_KEY, ID, Kid, LOGS, META, OBJECTS,
     RECORDS, RecordId, RedbStore, SCHEMA, SCHEMA_KEY, SESSIONS, Segment, SessionRecord, StoreError,
     VERDICTS, count, decode, failed, last_segment, of_device,
 };
+use crate::log_entry::LogEntry;
+use crate::prefix::IMA_PCR;
 
 impl RedbStore {
     /// Makes every table, so that reading one never fails for its absence, and refuses what a newer
@@ -33,6 +36,7 @@ impl RedbStore {
             transaction.open_table(DEVICES).map_err(failed)?;
             transaction.open_table(SESSIONS).map_err(failed)?;
             transaction.open_table(RECORDS).map_err(failed)?;
+            transaction.open_table(PREFIXES).map_err(failed)?;
             transaction.open_table(LOGS).map_err(failed)?;
             transaction.open_table(VERDICTS).map_err(failed)?;
             transaction.open_table(DEVIATIONS).map_err(failed)?;
@@ -92,6 +96,7 @@ impl Writer {
                     table
                         .insert(&id.0, to_bytes(record).as_slice())
                         .map_err(failed)?;
+                    self.index_record(&id, record)?;
                 }
             }
             Change::AppendLog {
@@ -156,6 +161,19 @@ impl Writer {
         let value = meta.get(GENERATION_KEY).map_err(failed)?;
         let next = value.map_or(0, |value| value.value()) + 1;
         meta.insert(GENERATION_KEY, next).map_err(failed)?;
+        Ok(())
+    }
+
+    /// Makes the record findable by its template hash.
+    fn index_record(&self, id: &RecordId, record: &Record) -> Result<(), StoreError> {
+        if record.violation || record.pcr != IMA_PCR {
+            return Ok(());
+        }
+        let mut key = [0; PREFIX + ID];
+        key[..PREFIX].copy_from_slice(&record.extend_digest(HashAlg::Sha1).as_bytes()[..PREFIX]);
+        key[PREFIX..].copy_from_slice(&id.0);
+        let mut table = self.0.open_table(PREFIXES).map_err(failed)?;
+        table.insert(&key, ()).map_err(failed)?;
         Ok(())
     }
 
