@@ -11,6 +11,7 @@
 //! | `signed` | the `COSE_Sign1` around it |
 //! | `weight` | which reasons a policy may weigh |
 //! | `catalog` | keys, manifests, policies, bindings and labels, as they are stored |
+//! | `cache` | that, loaded and indexed once for each generation of the store |
 //! | `effective` | what all of that comes down to for one device |
 //! | `settle` | from an appraisal to a verdict under a policy |
 //! | [`reappraise`] | the same for what is stored already |
@@ -27,6 +28,7 @@ use mote_schemas::reason::Reason;
 
 use crate::manifest::{Fault, MAX_EXCLUSIONS, ManifestError, check_label, compile_glob};
 
+mod cache;
 mod catalog;
 mod codec;
 mod effective;
@@ -37,9 +39,10 @@ mod source;
 mod sweep;
 mod weight;
 
+pub use cache::Policies;
 pub use catalog::{
-    Catalog, ManifestInfo, Policies, Target, TrustedKey, Uses, binding_bytes, device_target,
-    ima_keys_bytes, labels_bytes, policy_object_name, trust_and_add,
+    Catalog, ManifestInfo, Target, TrustedKey, Uses, binding_bytes, device_target, ima_keys_bytes,
+    labels_bytes, policy_object_name, trust_and_add,
 };
 pub use effective::{DEFAULT_STALE_AFTER, EffectivePolicy, Rules};
 pub use settle::{Settled, settle};
