@@ -18,7 +18,7 @@ use mote_schemas::reason::{Reason, Severity};
 use mote_schemas::tpm::{ClockInfo, Digest, HashAlg, PcrSelection, Public};
 
 use super::outcome::Refusal;
-use super::{Engine, Internal, Now, Settings, boot};
+use super::{Engine, Internal, Now, Settings, boot, boot_log};
 use crate::appraise::{self, ReferenceLookup, appraise_next};
 use crate::ima_signature::LearnedKeys;
 use crate::known::KnownRecords;
@@ -43,6 +43,8 @@ pub(super) struct Standing {
     pub(super) wants: Wants,
     /// Records wanted in full.
     pub(super) records: Ranges,
+    /// Offset from which the boot log is wanted.
+    pub(super) boot_log: Option<u32>,
 }
 
 impl Standing {
@@ -156,6 +158,13 @@ impl<'e> Attestation<'e> {
         Ok(())
     }
 
+    /// Takes the digest of the boot log that open has named.
+    pub(super) fn boot_log(&mut self, digest: Option<&[u8]>) {
+        if let Some(boot) = &mut self.record.boot {
+            boot_log::named(boot, digest.and_then(|digest| digest.try_into().ok()));
+        }
+    }
+
     /// A boot that this verifier has not seen; the log of the one before is of no more use.
     fn new_boot(&mut self) -> BootState {
         let (mut number, mut quoted_at) = (1, 0);
@@ -187,6 +196,7 @@ impl<'e> Attestation<'e> {
             guessed: None,
             in_full: None,
             padded_banks: None,
+            boot_log: None,
         }
     }
 
@@ -444,17 +454,28 @@ impl<'e> Attestation<'e> {
         let Some(boot) = &mut self.record.boot else {
             return Ok(());
         };
-        let boot_found = boot::appraise(
-            boot,
-            certified.prefix(),
-            // The log itself is not fetched yet: static PCR values need none.
-            None,
-            self.references.boot(),
-            self.now.unix,
-        );
+        let before = boot.clone();
         boot.certified = state.records;
         boot.log_pcrs = state.log_pcrs;
         boot.pcrs = banks(state);
+        let (boot_log, awaited) = boot_log::evidence(self.store, &self.device, boot)?;
+        // What is expected of a log that is still awaited is judged when it is here.
+        let mut references = self.references.boot().to_vec();
+        let mut waits_for_log = false;
+        if awaited {
+            for reference in &mut references {
+                waits_for_log |= !std::mem::take(&mut reference.expectations).is_empty();
+            }
+        } else if let Some(state) = &mut boot.boot_log {
+            state.due = false;
+        }
+        let boot_found = boot::appraise(
+            &before,
+            certified.prefix(),
+            boot_log.as_deref(),
+            &references,
+            self.now.unix,
+        );
         let padded = state.padded.iter().map(|alg| alg.to_u16()).collect();
         boot.padded_banks = Some(padded).filter(|banks: &Vec<u16>| !banks.is_empty());
         if let Some(quote) = boot.outstanding.take() {
@@ -500,6 +521,10 @@ impl<'e> Attestation<'e> {
         if !clock_safe {
             reasons.push(Reason::ClockUnsafe);
             tier = tier.max(Tier::Warning);
+        }
+        if waits_for_log && tier < Tier::Contraindicated {
+            reasons.push(Reason::LogIncomplete);
+            tier = Tier::None;
         }
         // The weightiest first: the wire carries eight.
         reasons.sort_by_key(|reason| std::cmp::Reverse(reason.severity()));
@@ -605,7 +630,8 @@ impl<'e> Attestation<'e> {
     }
 
     /// How the device stands: its verdict, or that the log must arrive first.
-    fn stands(&self) -> Result<Standing, Internal> {
+    pub(super) fn stands(&self) -> Result<Standing, Internal> {
+        let boot_log = boot_log::wanted(self.store, &self.device, self.record.boot.as_ref())?;
         let waiting = self
             .record
             .boot
@@ -619,6 +645,7 @@ impl<'e> Attestation<'e> {
                 reasons: reasons_of(&verdict.reasons),
                 wants: Wants::default(),
                 records: self.wanted_in_full(),
+                boot_log,
             },
             _ => Standing {
                 next_record: self.received(),

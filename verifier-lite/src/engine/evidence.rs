@@ -32,7 +32,7 @@ const NONCES: usize = 2;
 const OPEN: u64 = 0xff;
 
 /// A reply's payload, or a refusal.
-type Answer = Result<Result<Vec<u8>, Refusal>, Internal>;
+pub(super) type Answer = Result<Result<Vec<u8>, Refusal>, Internal>;
 
 impl From<CborError> for Refusal {
     fn from(error: CborError) -> Self {
@@ -90,6 +90,7 @@ impl Engine {
             if let Err(refusal) = attestation.quote(&verified, quote, &extra_data, open.records) {
                 return Ok(Err(refusal));
             }
+            attestation.boot_log(open.boot_log.map(|digest| digest.get()));
             attestation.claims(&open.pcrs);
             match attestation.settle()? {
                 Ok(standing) => standing,
@@ -134,6 +135,9 @@ impl Engine {
         match body.code() {
             Code::POST if body.path_is(&[path::LOG]) => self.log(now, channel, record, body),
             Code::POST if body.path_is(&[path::BEAT]) => self.beat(now, kid, channel, record, body),
+            Code::POST if body.path_is(&[path::BOOT]) => {
+                self.boot_part(now, device, record, body.payload())
+            }
             _ => Ok(Err(Refusal::new(
                 Reason::OutOfOrder,
                 "the session is open already",
@@ -306,7 +310,7 @@ impl Engine {
         Ok(nonce)
     }
 
-    fn reply(
+    pub(super) fn reply(
         &self,
         standing: &Standing,
         nonce: Option<&NonceRecord>,
@@ -327,6 +331,7 @@ impl Engine {
             wants: (standing.wants != Wants::default()).then_some(standing.wants),
             records: (!standing.records.is_empty()).then(|| standing.records.clone()),
             prefix_length,
+            boot_log: standing.boot_log,
         };
         let mut payload = vec![0; MAX_MESSAGE];
         let len = cbor::encode(&reply, &mut payload)

@@ -30,6 +30,16 @@ pub(super) const VERDICTS: TableDefinition<'_, (&[u8; 16], u64), &[u8]> =
 pub(super) const DEVIATIONS: TableDefinition<'_, (&[u8; 16], u64), &[u8]> =
     TableDefinition::new("deviations");
 
+/// SHA-256 -> time, boot event log.
+pub(super) const BOOT_LOGS: TableDefinition<'_, &[u8; 32], (u64, &[u8])> =
+    TableDefinition::new("boot-logs");
+/// Upload -> time of its last part, where it ends.
+pub(super) const BOOT_UPLOADS: TableDefinition<'_, &[u8; 32], (u64, u32)> =
+    TableDefinition::new("boot-uploads");
+/// Upload, offset -> bytes from there on.
+pub(super) const BOOT_PARTS: TableDefinition<'_, (&[u8; 32], u32), &[u8]> =
+    TableDefinition::new("boot-parts");
+
 /// Record ids in one entry of `LOGS`. A heartbeat with one new record rewrites 1 kB on average, and
 /// a log of 2,400 records takes 38 entries.
 pub(super) const SEGMENT: usize = 64;

@@ -10,6 +10,7 @@ use super::{
     SCHEMA, SCHEMA_KEY, SESSIONS, Segment, SessionRecord, StoreError, VERDICTS, count, decode,
     failed, last_segment, of_device,
 };
+use super::boot_log;
 use crate::log_entry::LogEntry;
 use crate::prefix::IMA_PCR;
 
@@ -40,6 +41,7 @@ impl RedbStore {
             transaction.open_table(LOGS).map_err(failed)?;
             transaction.open_table(VERDICTS).map_err(failed)?;
             transaction.open_table(DEVIATIONS).map_err(failed)?;
+            boot_log::make_tables(transaction)?;
             Ok(())
         })
     }
@@ -128,6 +130,16 @@ impl Writer {
                         .map_err(failed)?;
                 }
             }
+            Change::PutBootLog { digest, bytes, at } => {
+                boot_log::put(&self.0, digest, bytes, *at)?;
+            }
+            Change::AppendBootUpload {
+                upload,
+                offset,
+                bytes,
+                at,
+            } => boot_log::append(&self.0, upload, *offset, bytes, *at)?,
+            Change::DropBootUpload(upload) => boot_log::drop_upload(&self.0, upload)?,
             Change::ClearDeviations(device) => {
                 let mut table = self.0.open_table(DEVIATIONS).map_err(failed)?;
                 table
