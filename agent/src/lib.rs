@@ -22,8 +22,8 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod account;
-pub mod cli;
 pub mod boot_log;
+pub mod cli;
 pub mod config;
 pub mod evidence_file;
 pub mod exit;

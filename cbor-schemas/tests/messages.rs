@@ -10,9 +10,9 @@ use mote_schemas::cbor::{self, Bytes, Fault, Text};
 use mote_schemas::cose::Sign1;
 use mote_schemas::ima::{Endian, TemplateWriter};
 use mote_schemas::message::{
-    Beat, BootPart, Challenge, Changes, DeviceId, DeviceKeys, ElidedQuote, EntriesWriter, Entry, EntryError,
-    ErrorReply, FullQuote, Hello, Kid, Log, Nonce, Open, PcrBank, PcrBanks, Quote, Ranges, Reasons,
-    Reply, Tier, Wants,
+    Beat, BootPart, Challenge, Changes, DeviceId, DeviceKeys, ElidedQuote, EntriesWriter, Entry,
+    EntryError, ErrorReply, FullQuote, Hello, Kid, Log, Nonce, Open, PcrBank, PcrBanks, Quote,
+    Ranges, Reasons, Reply, Tier, Wants,
 };
 use mote_schemas::reason::Reason;
 use mote_schemas::tpm::LowClock;

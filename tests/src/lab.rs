@@ -12,7 +12,8 @@ use mote_schemas::time::Instant;
 use mote_verifier::admission::AdmissionRules;
 use mote_verifier::engine::{Engine, Now, Settings};
 use mote_verifier::manifest::{
-    FileDigest, FileEntry, Manifest, ReferenceValues, SignedManifest, VerifiedManifest, sign,
+    BootExpectations, FileDigest, FileEntry, Manifest, ReferenceValues, SignedManifest,
+    VerifiedManifest, sign,
 };
 use mote_verifier::signing_key::SigningKey;
 use mote_verifier::store::{
@@ -88,13 +89,26 @@ impl Lab {
     /// # Panics
     /// When the system gives no directory for temporary files, or the files are no manifest.
     pub fn knowing(files: Vec<FileEntry>, rules: AdmissionRules, settings: Settings) -> Self {
+        Self::expecting(files, BootExpectations::default(), rules, settings)
+    }
+
+    /// The same, that also expects something of the boot log.
+    ///
+    /// # Panics
+    /// As [`Lab::knowing`].
+    pub fn expecting(
+        files: Vec<FileEntry>,
+        boot: BootExpectations,
+        rules: AdmissionRules,
+        settings: Settings,
+    ) -> Self {
         let dir = TempDir::new("lab").unwrap_or_else(|error| panic!("{error}"));
         let key = SigningKey::create(&dir.join("verifier.key"));
         key.unwrap_or_else(|error| panic!("{error}"));
         let mut lab = Self {
             engine: None,
             rules,
-            references: Arc::new(references(files)),
+            references: Arc::new(references(files, boot)),
             settings,
             now: 1_000_000,
             sent: Vec::new(),
@@ -252,9 +266,10 @@ fn stored(store: &dyn Store) -> Result<Stored, mote_verifier::store::StoreError>
     Ok(all)
 }
 
-fn references(files: Vec<FileEntry>) -> ReferenceValues {
+fn references(files: Vec<FileEntry>, boot: BootExpectations) -> ReferenceValues {
     let verified = || -> Result<VerifiedManifest, Box<dyn std::error::Error>> {
-        let manifest = Manifest::new("lab", "1", None, files, Vec::new(), BTreeMap::new())?;
+        let manifest =
+            Manifest::new("lab", "1", None, files, Vec::new(), BTreeMap::new())?.with_boot(boot)?;
         let key = SigningKey::generate()?;
         let signed = SignedManifest::parse(&sign(&manifest, &key)?)?;
         Ok(signed.verify(&[key.public_key().clone()])?)

@@ -9,7 +9,11 @@ use mote_schemas::limits::{MAX_BOOT_PART, MAX_MESSAGE};
 use mote_schemas::message::{BootPart, path};
 use mote_schemas::time::Instant;
 
-use super::{Device, OVERHEAD, Session, Step, StepError};
+use super::{Device, Session, Step, StepError};
+
+/// Bytes of a datagram that are not the log: CoAP header and token 6, OSCORE option at most 16, its tag
+/// and marker 9, inner code, path and marker 4, the rest of the part at most 13.
+const OVERHEAD: usize = 48;
 
 /// How far the log has got.
 #[derive(Debug, Default)]

@@ -12,8 +12,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use mote_schemas::tpm::HashAlg;
 use mote_verifier::log_entry::LogEntry;
 use mote_verifier::store::{
-    Change, Commit, Deviation, DeviceId, DeviceRecord, Durability, Kid, MAX_BOOT_LOGS, MAX_BOOT_UPLOADS, MAX_DEVIATIONS, Record,
-    RecordId, SessionRecord, Store, StoreError, VerdictRecord,
+    Change, Commit, Deviation, DeviceId, DeviceRecord, Durability, Kid, MAX_BOOT_LOGS,
+    MAX_BOOT_UPLOADS, MAX_DEVIATIONS, Record, RecordId, SessionRecord, Store, StoreError,
+    VerdictRecord,
 };
 
 #[derive(Clone, Debug, Default)]

@@ -158,10 +158,10 @@ impl<'e> Attestation<'e> {
         Ok(())
     }
 
-    /// Takes the digest of the boot log that open has named.
-    pub(super) fn boot_log(&mut self, digest: Option<&[u8]>) {
+    /// Takes the digest of the boot log that the session's open has named.
+    pub(super) fn boot_log(&mut self, digest: Option<[u8; 32]>) {
         if let Some(boot) = &mut self.record.boot {
-            boot_log::named(boot, digest.and_then(|digest| digest.try_into().ok()));
+            boot_log::named(boot, digest);
         }
     }
 

@@ -126,7 +126,9 @@ impl Engine {
             Err(error) => return Ok(Err(error.into())),
         };
         if !matches!(record.admission, Admission::Admitted { .. }) {
-            return self.reply(&Standing::pending_admission(), None, None).map(Ok);
+            return self
+                .reply(&Standing::pending_admission(), None, None)
+                .map(Ok);
         }
         let Some(boot) = &mut record.boot else {
             return Ok(Err(Refusal::new(Reason::OutOfOrder, "quote first")));
@@ -139,25 +141,24 @@ impl Engine {
             && part.offset == end
         {
             let upload = upload(&digest, state, &device);
-            let (changes, durability) =
-                match self.taken(&part, &digest, &upload, now)? {
-                    Some(changes) => changes,
-                    None => {
-                        warn!("device {device}: its boot log does not have the digest it named");
-                        state.failures += 1;
-                        if state.failures >= MAX_FAILURES {
-                            refusal = Some(Refusal::new(
-                                Reason::BootLogMismatch,
-                                "the boot log does not have the digest that open named",
-                            ));
-                        }
-                        let changes = vec![
-                            Change::PutDevice(device, record.clone()),
-                            Change::DropBootUpload(upload),
-                        ];
-                        (changes, Durability::Immediate)
+            let (changes, durability) = match self.taken(&part, &digest, &upload, now)? {
+                Some(changes) => changes,
+                None => {
+                    warn!("device {device}: its boot log does not have the digest it named");
+                    state.failures += 1;
+                    if state.failures >= MAX_FAILURES {
+                        refusal = Some(Refusal::new(
+                            Reason::BootLogMismatch,
+                            "the boot log does not have the digest that open named",
+                        ));
                     }
-                };
+                    let changes = vec![
+                        Change::PutDevice(device, record.clone()),
+                        Change::DropBootUpload(upload),
+                    ];
+                    (changes, Durability::Immediate)
+                }
+            };
             self.store.commit(&changes, durability)?;
         }
         if let Some(refusal) = refusal {

@@ -84,13 +84,17 @@ impl Engine {
         let ended = record.session.replace(*kid).filter(|old| old != kid);
         record.software = open.software.map(|text| text.get().to_owned());
 
+        let boot_log = open
+            .boot_log
+            .and_then(|digest| digest.get().try_into().ok());
+        pending.channel.record.boot_log = boot_log;
         let mut attestation = Attestation::new(self, now, device, record)?;
         attestation.must_be_durable();
         let standing = if attestation.is_admitted() {
             if let Err(refusal) = attestation.quote(&verified, quote, &extra_data, open.records) {
                 return Ok(Err(refusal));
             }
-            attestation.boot_log(open.boot_log.map(|digest| digest.get()));
+            attestation.boot_log(boot_log);
             attestation.claims(&open.pcrs);
             match attestation.settle()? {
                 Ok(standing) => standing,
@@ -240,6 +244,7 @@ impl Engine {
                 }
             }
             Ok(true) if attestation.is_admitted() => {
+                attestation.boot_log(session.boot_log);
                 if let Some(pcrs) = &beat.pcrs {
                     attestation.claims(pcrs);
                 }

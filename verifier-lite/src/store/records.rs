@@ -253,6 +253,9 @@ pub struct SessionRecord {
     /// When the keys were made.
     #[n(5)]
     pub created: u64,
+    /// SHA-256 of the boot event log, as open named it.
+    #[cbor(n(6), with = "minicbor::bytes")]
+    pub boot_log: Option<[u8; 32]>,
 }
 
 /// A nonce given out: good for one quote, until it expires.

@@ -5,12 +5,12 @@ use redb::{ReadableTable, WriteTransaction};
 
 use super::super::tables::{PREFIX, PREFIXES, SEGMENT, to_bytes};
 use super::super::{Change, MAX_DEVIATIONS, Record};
+use super::boot_log;
 use super::{
     DEVIATIONS, DEVICES, DeviceId, Durability, ID, Kid, LOGS, META, RECORDS, RecordId, RedbStore,
     SCHEMA, SCHEMA_KEY, SESSIONS, Segment, SessionRecord, StoreError, VERDICTS, count, decode,
     failed, last_segment, of_device,
 };
-use super::boot_log;
 use crate::log_entry::LogEntry;
 use crate::prefix::IMA_PCR;
 
