@@ -1,6 +1,6 @@
 //! Golden bytes of every message, valid and invalid, against our codec and against an independent
 //! CDDL validator.
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::too_many_lines, missing_docs)]
 
 use std::fmt::Write as _;
 
@@ -401,4 +401,29 @@ proptest::proptest! {
             _ => { let _ = cbor::check(&bytes); }
         }
     }
+}
+
+#[test]
+fn ranges_take_in_others_without_losing_any_record() {
+    let of = |ranges: &[(u64, u64)]| {
+        let mut all = Ranges::default();
+        for (first, count) in ranges {
+            assert!(all.push_range(*first, *count));
+        }
+        all
+    };
+    let mut all = of(&[(27, 1)]);
+    all.extend(&of(&[(25, 1)]));
+    all.extend(&of(&[(27, 1)]));
+    assert!(all.contains(25) && !all.contains(26) && all.contains(27));
+    all.forget_before(26);
+    assert!(!all.contains(25) && all.contains(27));
+
+    let scattered: Vec<(u64, u64)> = (0..8).map(|n| (100 + 10 * n, 2)).collect();
+    let mut all = of(&scattered);
+    all.extend(&of(&[(5, 1), (300, 3)]));
+    for record in [5, 100, 101, 171, 300, 302] {
+        assert!(all.contains(record), "{record}");
+    }
+    assert!(!all.contains(4) && !all.contains(303));
 }

@@ -41,6 +41,10 @@ pub struct Cost {
 
 impl Cost {
     /// Both ways.
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "byte counts of one conversation"
+    )]
     pub fn total(&self) -> f64 {
         (self.up + self.down) as f64
     }
@@ -153,7 +157,9 @@ impl Wire {
         if self.session.take().is_some() {
             self.device.reboot();
         }
-        list.iter().for_each(|r| self.device.measure(r.clone()));
+        for record in list {
+            self.device.measure(record.clone());
+        }
         let cost = self.until_appraised(lab)?;
         let wanted = (Tier::Affirming, self.device.list.0.len() as u64);
         if (self.tier, self.records) == wanted {

@@ -5,6 +5,7 @@
 //! is that after all records, or, when the kernel was appending just then, after all but the last
 //! few: at most [`MAX_CHECKS`] signatures are checked for one message.
 
+use mote_schemas::cbor::Bytes;
 use mote_schemas::limits::{MAX_TPMS_ATTEST, MAX_TPMT_SIGNATURE};
 use mote_schemas::message::{Changes, ElidedQuote};
 use mote_schemas::pcr::extend;
@@ -48,7 +49,7 @@ pub fn rebuild(
         restart_count: changes.restart_count,
         safe: changes.safe,
     };
-    let told = changes.pcr_digest.map(|digest| digest.get());
+    let told = changes.pcr_digest.map(Bytes::get);
     let guessed = digests.iter().map(Digest::as_bytes).take(match told {
         Some(_) => 0,
         None => MAX_CHECKS,
@@ -85,9 +86,9 @@ pub fn last_digests<E: LogEntry>(
     }
     let composite = |values: &[(u32, Digest)]| {
         let mut hasher = Hasher::new(alg);
-        values
-            .iter()
-            .for_each(|(_, value)| hasher.update(value.as_bytes()));
+        for (_, value) in values {
+            hasher.update(value.as_bytes());
+        }
         hasher.finish()
     };
     let first = (entries.len() + 1).saturating_sub(MAX_CHECKS);

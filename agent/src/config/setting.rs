@@ -314,8 +314,7 @@ pub const SETTINGS: [Setting; 20] = [
         // RFC 7252, 4.8; a test compares them.
         default: "2",
         value: "SECONDS",
-        help: "send a request again after this time, then after twice that, ...; UDP only. More than \
-               a round trip of the link; the agent also learns it",
+        help: "UDP: send again after this time, then after twice that, ...",
         apply: |draft, text| {
             let seconds = number(text, 1, 600)?;
             draft.ack_timeout = Some(Duration::from_secs(seconds as u64));
@@ -327,7 +326,7 @@ pub const SETTINGS: [Setting; 20] = [
         kind: Kind::Number,
         default: "4",
         value: "COUNT",
-        help: "send a request again this often before giving up for a while; UDP only",
+        help: "UDP: send again so often before giving up for a while",
         apply: |draft, text| {
             draft.max_retransmit = Some(number(text, 1, 10)? as u8);
             Ok(())

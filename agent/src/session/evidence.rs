@@ -373,7 +373,9 @@ impl Session {
             progress.prefix_length = Some(length);
         }
         if let Some(records) = &reply.records {
-            progress.in_full.clone_from(records);
+            // A message that asks for more was not stored: what it had in full is wanted so again.
+            progress.in_full.forget_before(reply.next_record);
+            progress.in_full.extend(records);
         }
         if let Some(seconds) = reply.interval {
             progress.interval = Duration::from_secs(u64::from(seconds));

@@ -161,27 +161,26 @@ impl<'a> Item<'a> {
             let whole = PREFIX_LENGTHS.contains(length)
                 && !prefixes.is_empty()
                 && prefixes.len().is_multiple_of(usize::from(*length));
-            return match whole {
-                true => Ok(Item::Known(Run {
-                    length: *length,
-                    prefixes,
-                })),
-                false => Err(EntryError::Prefixes),
-            };
+            if !whole {
+                return Err(EntryError::Prefixes);
+            }
+            return Ok(Item::Known(Run {
+                length: *length,
+                prefixes,
+            }));
         }
         let items = d.array()?.ok_or(EntryError::Shape)?;
         if !(2..=4).contains(&items) {
             return Err(EntryError::Shape);
         }
-        let template = match d.datatype()? {
-            Type::String => d.str()?,
-            _ => {
-                let id = d.u8()?;
-                if id >= FIRST_KIND {
-                    return Self::decode_file(id, items, d);
-                }
-                TEMPLATES[usize::from(id)]
+        let template = if d.datatype()? == Type::String {
+            d.str()?
+        } else {
+            let id = d.u8()?;
+            if id >= FIRST_KIND {
+                return Self::decode_file(id, items, d);
             }
+            TEMPLATES[usize::from(id)]
         };
         let data = d.bytes()?;
         if template.is_empty()

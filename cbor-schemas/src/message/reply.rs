@@ -67,6 +67,33 @@ impl Ranges {
         self.0.is_empty()
     }
 
+    /// Forgets the records before `record`.
+    pub fn forget_before(&mut self, record: u64) {
+        self.0
+            .retain(|(first, count)| first.saturating_add(*count) > record);
+    }
+
+    /// Takes in all of `other`, in any order; with no room left, all records from the first to the
+    /// last of both.
+    pub fn extend(&mut self, other: &Ranges) {
+        for (first, count) in &other.0 {
+            let end = first.saturating_add(*count);
+            let known = self
+                .0
+                .iter()
+                .any(|(start, count)| start <= first && end <= start.saturating_add(*count));
+            if !known && !self.push_range(*first, *count) {
+                let all = self.0.iter().chain(&other.0);
+                let (start, end) = all.fold((u64::MAX, 0), |(start, end), (first, count)| {
+                    (start.min(*first), end.max(first.saturating_add(*count)))
+                });
+                self.0.clear();
+                self.push_range(start, end.saturating_sub(start));
+                return;
+            }
+        }
+    }
+
     /// Whether `record` is in one.
     pub fn contains(&self, record: u64) -> bool {
         self.0.iter().any(|(first, count)| {

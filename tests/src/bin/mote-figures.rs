@@ -4,6 +4,7 @@
 //!
 //! Prints `figure NAME VALUE UNIT budget OP LIMIT`, or `figure NAME VALUE UNIT` where there is no
 //! budget, and fails when one is missed.
+#![allow(clippy::cast_precision_loss, clippy::similar_names)] // averages of small counts
 
 use std::collections::HashSet;
 use std::process::ExitCode;

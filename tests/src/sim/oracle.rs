@@ -3,11 +3,11 @@
 //!
 //! | property | where |
 //! |---|---|
-//! | no verdict without cause, none missing for what is certified | [`Witness::after_message`] |
-//! | every deviation named, each once, no other | [`Witness::after_message`] |
-//! | a verdict that was told is not forgotten | [`Witness::after_crash`] |
-//! | no fresh verdict on a quote that was not appraised | [`Witness::told`] |
-//! | in the end, everything measured is appraised | [`settled`] |
+//! | no verdict without cause, none missing for what is certified | `Witness::after_message` |
+//! | every deviation named, each once, no other | `Witness::after_message` |
+//! | a verdict that was told is not forgotten | `Witness::after_crash` |
+//! | no fresh verdict on a quote that was not appraised | `Witness::told` |
+//! | in the end, everything measured is appraised | `settled` |
 
 use mote_schemas::message::{DeviceId, Tier};
 use mote_verifier::store::{BootState, Deviation, Store, VerdictRecord};
