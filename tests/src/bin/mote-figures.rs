@@ -12,6 +12,7 @@ use std::process::ExitCode;
 use mote_schemas::tpm::Public;
 use mote_tests::lab::Lab;
 use mote_tests::simkernel::ima::{Record, records};
+use mote_tests::soft_boot::boot_log;
 use mote_tests::soft_device::{digest_of, record};
 use mote_tests::wire::{Cost, Result, Wire};
 use mote_tests::{fleet, recorded};
@@ -52,7 +53,7 @@ fn measure() -> Result<bool> {
     };
     let known: Vec<Record> = list.iter().filter(known).cloned().collect();
 
-    let mut wires: Vec<Wire> = (1..=3).map(Wire::new).collect();
+    let mut wires: Vec<Wire> = (1..=5).map(Wire::new).collect();
     let mut rules = AdmissionRules::default();
     for wire in &wires {
         let ek = Public::parse(wire.device.tpm.ek_public()).map_err(|e| e.to_string())?;
@@ -60,8 +61,8 @@ fn measure() -> Result<bool> {
     }
     let mut lab = Lab::knowing(files, rules, engine::Settings::default());
     let mut figures = Figures(true);
-    let [first, second, third] = &mut wires[..] else {
-        return Err("three devices".into());
+    let [first, second, third, fourth, fifth] = &mut wires[..] else {
+        return Err("five devices".into());
     };
 
     // A device with nothing but boot_aggregate: what a session costs without a log.
@@ -98,6 +99,31 @@ fn measure() -> Result<bool> {
     figures.show("boot_1000_records_bytes", boot.total(), "bytes", None);
     figures.show(
         "boot_1000_records_exchanges",
+        boot.requests as f64,
+        "exchanges",
+        None,
+    );
+
+    // The same with a boot log of 40 kB, made up of variables and applications with their digests: for
+    // the first device that has it, and for an equal one, both in the verifier's books already.
+    let log = boot_log(1, 40_000);
+    for wire in [&mut *fourth, &mut *fifth] {
+        wire.boot(&mut lab, &[])?;
+        wire.device.boot_log.bytes.clone_from(&log);
+    }
+    figures.show("boot_log_size", log.len() as f64, "bytes", None);
+    let boot = fourth.boot(&mut lab, &known[..999])?;
+    figures.show("boot_first_bytes", boot.total(), "bytes", Some(60_000.0));
+    figures.show(
+        "boot_first_exchanges",
+        boot.requests as f64,
+        "exchanges",
+        None,
+    );
+    let boot = fifth.boot(&mut lab, &known[..999])?;
+    figures.show("boot_known_bytes", boot.total(), "bytes", Some(8_000.0));
+    figures.show(
+        "boot_known_exchanges",
         boot.requests as f64,
         "exchanges",
         None,

@@ -13,8 +13,9 @@ use mote_schemas::tpm::HashAlg;
 use mote_verifier::log_entry::LogEntry;
 use mote_verifier::policy::device_target;
 use mote_verifier::store::{
-    Change, Commit, Deviation, DeviceId, DeviceRecord, Durability, Kid, MAX_DEVIATIONS, ObjectKind,
-    Record, RecordId, SessionRecord, Store, StoreError, VerdictRecord,
+    Change, Commit, Deviation, DeviceId, DeviceRecord, Durability, Kid, MAX_BOOT_LOGS,
+    MAX_BOOT_UPLOADS, MAX_DEVIATIONS, ObjectKind, Record, RecordId, SessionRecord, Store,
+    StoreError, VerdictRecord,
 };
 
 #[derive(Clone, Debug, Default)]
@@ -27,6 +28,19 @@ struct State {
     deviations: BTreeMap<DeviceId, Vec<Deviation>>,
     objects: BTreeMap<(ObjectKind, String), Vec<u8>>,
     generation: u64,
+    boot_logs: BTreeMap<[u8; 32], (u64, Vec<u8>)>,
+    boot_uploads: BTreeMap<[u8; 32], (u64, Vec<u8>)>,
+}
+
+/// Makes room for one more.
+fn drop_oldest(table: &mut BTreeMap<[u8; 32], (u64, Vec<u8>)>, max: u64) {
+    while table.len() as u64 >= max {
+        let oldest = table.iter().min_by_key(|(key, (at, _))| (*at, **key));
+        let Some(oldest) = oldest.map(|(key, _)| *key) else {
+            return;
+        };
+        table.remove(&oldest);
+    }
 }
 
 impl State {
@@ -108,6 +122,33 @@ impl State {
                 self.generation += 1;
             }
             Change::RemoveObject(kind, name) => self.remove_object(*kind, name.clone()),
+            Change::PutBootLog { digest, bytes, at } => {
+                if !self.boot_logs.contains_key(digest) {
+                    drop_oldest(&mut self.boot_logs, MAX_BOOT_LOGS);
+                    self.boot_logs.insert(*digest, (*at, bytes.clone()));
+                }
+            }
+            Change::AppendBootUpload {
+                upload,
+                offset,
+                bytes,
+                at,
+            } => {
+                let end = self.boot_uploads.get(upload).map_or(0, |(_, b)| b.len());
+                if end != *offset as usize {
+                    let (end, first) = (end as u64, u64::from(*offset));
+                    return Err(StoreError::NotContiguous { end, first });
+                }
+                if !self.boot_uploads.contains_key(upload) {
+                    drop_oldest(&mut self.boot_uploads, MAX_BOOT_UPLOADS);
+                }
+                let entry = self.boot_uploads.entry(*upload).or_default();
+                entry.0 = *at;
+                entry.1.extend_from_slice(bytes);
+            }
+            Change::DropBootUpload(upload) => {
+                self.boot_uploads.remove(upload);
+            }
         }
         Ok(())
     }
@@ -306,6 +347,25 @@ impl Store for MemoryStore {
 
     fn generation(&self) -> Result<u64, StoreError> {
         Ok(self.0.lock().seen.generation)
+    }
+
+    fn boot_log(&self, digest: &[u8; 32]) -> Result<Option<Vec<u8>>, StoreError> {
+        let both = self.0.lock();
+        Ok(both.seen.boot_logs.get(digest).map(|(_, b)| b.clone()))
+    }
+
+    fn has_boot_log(&self, digest: &[u8; 32]) -> Result<bool, StoreError> {
+        Ok(self.0.lock().seen.boot_logs.contains_key(digest))
+    }
+
+    fn boot_upload_end(&self, upload: &[u8; 32]) -> Result<u32, StoreError> {
+        Ok(self.boot_upload(upload)?.len() as u32)
+    }
+
+    fn boot_upload(&self, upload: &[u8; 32]) -> Result<Vec<u8>, StoreError> {
+        let both = self.0.lock();
+        let found = both.seen.boot_uploads.get(upload);
+        Ok(found.map_or_else(Vec::new, |(_, bytes)| bytes.clone()))
     }
 
     fn commit(&mut self, changes: &Commit, durability: Durability) -> Result<(), StoreError> {

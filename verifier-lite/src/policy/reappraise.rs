@@ -10,7 +10,7 @@ use mote_schemas::tpm::HashAlg;
 
 use super::{EffectivePolicy, Settled, reason_is_of_content, settle};
 use crate::appraise::{ReferenceLookup, appraise_next};
-use crate::engine::boot;
+use crate::engine::{boot, boot_log};
 use crate::ima_signature::LearnedKeys;
 use crate::prefix::{Certified, LogState};
 use crate::store::{
@@ -74,14 +74,21 @@ pub fn evaluate(
         content: Content::default(),
         ..boot.clone()
     };
-    let of_boot = boot::appraise(&before, certified.prefix(), None, policy.boot(), now);
+    let evidence = boot_log::evidence(store, device, boot, policy.boot())?;
+    let of_boot = boot::appraise(
+        &before,
+        certified.prefix(),
+        evidence.log.as_deref(),
+        &evidence.references,
+        now,
+    );
     let mut learned = LearnedKeys::default();
     let appraisal = appraise_next(&certified, policy, &mut learned, Endian::Little);
     let content = Content {
         learned_keys: learned.ders().map(|der| der.to_vec().into()).collect(),
         ..Content::default()
     };
-    Ok(Some(settle(
+    let mut settled = settle(
         policy,
         &record.ak_public,
         boot,
@@ -89,7 +96,11 @@ pub fn evaluate(
         appraisal,
         of_boot.map_or_else(Vec::new, |found| found.deviations),
         now,
-    )))
+    );
+    if evidence.waits {
+        settled.wait_for_log();
+    }
+    Ok(Some(settled))
 }
 
 /// The same, as changes to commit.
@@ -125,9 +136,11 @@ pub fn reappraise(
         .map(|r| r.token().to_owned())
         .collect();
     // A replay failure stays one until the device has shown otherwise.
+    // That a boot log was awaited is found again, if it still is.
+    let lasts = |token: &String| !is_of_content(token) && token != Reason::LogIncomplete.token();
     let of_evidence = last
         .as_ref()
-        .is_some_and(|last| last.reasons.iter().any(|token| !is_of_content(token)));
+        .is_some_and(|last| last.reasons.iter().any(lasts));
     let unchanged = last.is_some_and(|last| last.tier == settled.tier && last.reasons == reasons);
     let verdict = (!of_evidence && !unchanged).then_some(VerdictRecord {
         at: now,

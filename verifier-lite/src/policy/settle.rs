@@ -22,6 +22,16 @@ pub struct Settled {
     pub reasons: Vec<Reason>,
 }
 
+impl Settled {
+    /// No good verdict while a boot log is awaited that something is expected of.
+    pub(crate) fn wait_for_log(&mut self) {
+        if self.tier < Tier::Contraindicated {
+            self.tier = Tier::None;
+            self.reasons.insert(0, Reason::LogIncomplete);
+        }
+    }
+}
+
 /// Adds an appraisal of more records to `content`, what the earlier ones came down to under the same
 /// policy; `others` are deviations that no log record shows. `boot` and `ak_public` are the device's; `now`: Unix milliseconds.
 pub fn settle(

@@ -25,6 +25,7 @@ use super::{
     SessionRecord, Store, StoreError, VerdictRecord,
 };
 
+mod boot_log;
 mod write;
 
 /// Page cache, in bytes. redb's default of 1 GiB is not for a light verifier; a device takes about
@@ -344,6 +345,22 @@ impl Store for RedbStore {
         let table = self.read()?.open_table(META).map_err(failed)?;
         let value = table.get(GENERATION_KEY).map_err(failed)?;
         Ok(value.map_or(0, |value| value.value()))
+    }
+
+    fn boot_log(&self, digest: &[u8; 32]) -> Result<Option<Vec<u8>>, StoreError> {
+        boot_log::read(&self.read()?, digest)
+    }
+
+    fn has_boot_log(&self, digest: &[u8; 32]) -> Result<bool, StoreError> {
+        boot_log::is_kept(&self.read()?, digest)
+    }
+
+    fn boot_upload_end(&self, upload: &[u8; 32]) -> Result<u32, StoreError> {
+        boot_log::upload_end(&self.read()?, upload)
+    }
+
+    fn boot_upload(&self, upload: &[u8; 32]) -> Result<Vec<u8>, StoreError> {
+        boot_log::upload(&self.read()?, upload)
     }
 
     fn commit(&mut self, changes: &Commit, durability: Durability) -> Result<(), StoreError> {

@@ -5,6 +5,7 @@ use redb::{ReadableTable, WriteTransaction};
 
 use super::super::tables::{PREFIX, PREFIXES, SEGMENT, to_bytes};
 use super::super::{Change, MAX_DEVIATIONS, ObjectKind, Record};
+use super::boot_log;
 use super::{
     DEVIATIONS, DEVICES, DeviceId, Durability, GENERATION_KEY, ID, Kid, LOGS, META, OBJECTS,
     RECORDS, RecordId, RedbStore, SCHEMA, SCHEMA_KEY, SESSIONS, Segment, SessionRecord, StoreError,
@@ -41,6 +42,7 @@ impl RedbStore {
             transaction.open_table(VERDICTS).map_err(failed)?;
             transaction.open_table(DEVIATIONS).map_err(failed)?;
             transaction.open_table(OBJECTS).map_err(failed)?;
+            boot_log::make_tables(transaction)?;
             Ok(())
         })
     }
@@ -129,6 +131,16 @@ impl Writer {
                         .map_err(failed)?;
                 }
             }
+            Change::PutBootLog { digest, bytes, at } => {
+                boot_log::put(&self.0, digest, bytes, *at)?;
+            }
+            Change::AppendBootUpload {
+                upload,
+                offset,
+                bytes,
+                at,
+            } => boot_log::append(&self.0, upload, *offset, bytes, *at)?,
+            Change::DropBootUpload(upload) => boot_log::drop_upload(&self.0, upload)?,
             Change::ClearDeviations(device) => {
                 let mut table = self.0.open_table(DEVIATIONS).map_err(failed)?;
                 table
