@@ -3,7 +3,7 @@
 //! Every file's content is its path, so that [`digest_of`] is all a manifest needs to know.
 
 use mote_agent::measurement_log::{Chunk, LogError, MeasurementLog};
-use mote_schemas::bootlog::BootLog;
+use mote_schemas::bootlog::{BootLog, Event as BootEvent};
 use mote_schemas::tpm::HashAlg;
 use sha2::{Digest, Sha256};
 
@@ -51,13 +51,12 @@ impl SoftDevice {
         self.list.0.clear();
         // With a log, that is all that is measured; a log that is none measures nothing.
         let bytes = &self.boot_log.bytes;
-        let events = BootLog::parse(bytes)
-            .into_iter()
-            .flat_map(|log| log.events());
-        for event in events.filter(|event| event.is_extended()) {
-            self.tpm.extend(event.pcr as usize, |alg| {
-                Some(event.digest(alg)?.as_bytes().to_vec())
-            });
+        if let Ok(log) = BootLog::parse(bytes) {
+            for event in log.events().filter(BootEvent::is_extended) {
+                self.tpm.extend(event.pcr as usize, |alg| {
+                    Some(event.digest(alg)?.as_bytes().to_vec())
+                });
+            }
         }
         let without = if bytes.is_empty() { 0..8 } else { 0..0 };
         for pcr in without {

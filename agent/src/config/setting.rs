@@ -254,7 +254,7 @@ pub const SETTINGS: [Setting; 20] = [
         kind: Kind::Text,
         default: boot_log::DEFAULT_PATH,
         value: "FILE",
-        help: "the firmware's boot event log, if there is one; empty: none",
+        help: "the boot event log; empty: none",
         apply: |draft, text| {
             draft.boot_log = Some(PathBuf::from(text));
             Ok(())

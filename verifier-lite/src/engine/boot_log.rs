@@ -143,23 +143,23 @@ impl Engine {
             && part.offset == end
         {
             let upload = upload(&digest, state, &device);
-            let (changes, durability) = match self.taken(&part, &digest, &upload, now)? {
-                Some(changes) => changes,
-                None => {
-                    warn!("device {device}: its boot log does not have the digest it named");
-                    state.failures += 1;
-                    if state.failures >= MAX_FAILURES {
-                        refusal = Some(Refusal::new(
-                            Reason::BootLogMismatch,
-                            "the boot log does not have the digest that open named",
-                        ));
-                    }
-                    let changes = vec![
-                        Change::PutDevice(device, record.clone()),
-                        Change::DropBootUpload(upload),
-                    ];
-                    (changes, Durability::Immediate)
+            let taken = self.taken(&part, &digest, &upload, now)?;
+            let (changes, durability) = if let Some(taken) = taken {
+                taken
+            } else {
+                warn!("device {device}: its boot log does not have the digest it named");
+                state.failures += 1;
+                if state.failures >= MAX_FAILURES {
+                    refusal = Some(Refusal::new(
+                        Reason::BootLogMismatch,
+                        "the boot log does not have the digest that open named",
+                    ));
                 }
+                let changes = vec![
+                    Change::PutDevice(device, record.clone()),
+                    Change::DropBootUpload(upload),
+                ];
+                (changes, Durability::Immediate)
             };
             self.store.commit(&changes, durability)?;
         }
