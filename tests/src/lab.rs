@@ -231,6 +231,19 @@ impl Lab {
         self.engine().device_changed(device);
     }
 
+    /// Adds a manifest that expects this of the boot: what the operator does with `motectl manifest add`.
+    ///
+    /// # Panics
+    /// When it cannot be stored.
+    pub fn expect(&mut self, boot: BootExpectations) {
+        let changes = references(Vec::new(), boot);
+        let stored = self
+            .engine()
+            .store()
+            .commit(&changes, Durability::Immediate);
+        stored.unwrap_or_else(|error| panic!("{error}"));
+    }
+
     /// Everything that is stored.
     ///
     /// # Panics

@@ -10,6 +10,7 @@ use mote_tests::wire::Wire;
 use mote_verifier::admission::{AdmissionRules, EkId};
 use mote_verifier::engine::Settings;
 use mote_verifier::manifest::BootExpectations;
+use mote_verifier::policy::{Policies, Sweep};
 use sha2::{Digest as _, Sha256};
 
 fn rules(wires: &[&Wire]) -> AdmissionRules {
@@ -234,4 +235,52 @@ fn no_good_verdict_before_the_log_that_a_manifest_wants_to_see() {
     wire.until_appraised(&mut lab).unwrap();
     assert_eq!(wire.tier, Tier::Contraindicated);
     assert_eq!(reasons(&mut lab), ["boot-log-missing"]);
+}
+
+/// Appraises every stored device anew, as the daemon does between messages.
+fn sweep(lab: &mut Lab) -> u64 {
+    let now = lab.now().unix;
+    let store = lab.engine().store();
+    let swept = Sweep::default().go_on(store, &Policies::default(), now, 100);
+    swept.unwrap().appraised
+}
+
+#[test]
+fn a_manifest_that_comes_later_judges_the_log_that_is_kept() {
+    let mut wire = with_log(14, &boot_log(1, 3_000));
+    let mut lab = lab(&[&wire]);
+    wire.boot(&mut lab, &[]).unwrap();
+    assert_eq!(wire.tier, Tier::Affirming);
+    lab.expect(BootExpectations {
+        secure_boot: true,
+        ..BootExpectations::default()
+    });
+    // Nothing is asked of the device for it.
+    assert_eq!(sweep(&mut lab), 1);
+    assert_eq!(reasons(&mut lab), ["secure-boot-off"]);
+    let found = lab.stored().deviations;
+    assert_eq!(found.values().map(Vec::len).sum::<usize>(), 1);
+    let beat = wire.until_appraised(&mut lab).unwrap();
+    assert_eq!((beat.requests, wire.tier), (1, Tier::Contraindicated));
+    assert_eq!(lab.stored().deviations, found);
+}
+
+#[test]
+fn a_manifest_that_comes_before_the_log_waits_for_it() {
+    let mut wire = with_log(15, &boot_log(1, 3_000));
+    let mut lab = lab(&[&wire]);
+    wire.stop_after = Some(6);
+    assert!(wire.until_appraised(&mut lab).is_err());
+    assert!(reasons(&mut lab).is_empty(), "nothing is expected yet");
+    lab.expect(BootExpectations {
+        secure_boot: true,
+        ..BootExpectations::default()
+    });
+    assert_eq!(sweep(&mut lab), 1);
+    assert_eq!(reasons(&mut lab), ["log-incomplete"]);
+    assert!(lab.stored().deviations.values().all(Vec::is_empty));
+    wire.stop_after = None;
+    wire.until_appraised(&mut lab).unwrap();
+    assert_eq!(wire.tier, Tier::Contraindicated);
+    assert_eq!(reasons(&mut lab), ["secure-boot-off"]);
 }
