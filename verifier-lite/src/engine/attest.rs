@@ -77,6 +77,8 @@ pub(super) struct Attestation<'e> {
     fresh: Option<VerifiedQuote>,
     /// PCR values that came with this message.
     fresh_claims: bool,
+    /// A boot log is awaited that a manifest expects something of: no good verdict before it is here.
+    waits_for_boot_log: bool,
     changes: Vec<Change>,
     durability: Durability,
 }
@@ -107,6 +109,7 @@ impl<'e> Attestation<'e> {
             unresolved: Ranges::default(),
             fresh: None,
             fresh_claims: false,
+            waits_for_boot_log: false,
             changes: Vec::new(),
             durability: Durability::Batched,
         })
@@ -461,10 +464,10 @@ impl<'e> Attestation<'e> {
         let (boot_log, awaited) = boot_log::evidence(self.store, &self.device, boot)?;
         // What is expected of a log that is still awaited is judged when it is here.
         let mut references = self.references.boot().to_vec();
-        let mut waits_for_log = false;
+        self.waits_for_boot_log = false;
         if awaited {
             for reference in &mut references {
-                waits_for_log |= !std::mem::take(&mut reference.expectations).is_empty();
+                self.waits_for_boot_log |= !std::mem::take(&mut reference.expectations).is_empty();
             }
         } else if let Some(state) = &mut boot.boot_log {
             state.due = false;
@@ -521,10 +524,6 @@ impl<'e> Attestation<'e> {
         if !clock_safe {
             reasons.push(Reason::ClockUnsafe);
             tier = tier.max(Tier::Warning);
-        }
-        if waits_for_log && tier < Tier::Contraindicated {
-            reasons.push(Reason::LogIncomplete);
-            tier = Tier::None;
         }
         // The weightiest first: the wire carries eight.
         reasons.sort_by_key(|reason| std::cmp::Reverse(reason.severity()));
@@ -596,6 +595,12 @@ impl<'e> Attestation<'e> {
         note: Option<String>,
     ) -> Result<(), Internal> {
         let boot = self.record.boot.as_ref().map_or(0, |boot| boot.number);
+        let mut reasons = reasons.to_vec();
+        let mut tier = tier;
+        if self.waits_for_boot_log && tier < Tier::Contraindicated {
+            reasons.push(Reason::LogIncomplete);
+            tier = Tier::None;
+        }
         let tokens: Vec<String> = reasons.iter().map(|r| r.token().to_owned()).collect();
         let unchanged = self
             .current_verdict()?
