@@ -55,6 +55,8 @@ registry! {
     LogIncomplete "log-incomplete" Pending,
     /// The device's own quote has not been seen in this boot.
     QuoteOutstanding "quote-outstanding" Pending,
+    /// The last quote is older than the policy lets a result be.
+    ResultStale "result-stale" Pending,
 
     /// The message is not deterministic CBOR of the expected shape.
     MessageMalformed "message-malformed" Refused,
@@ -166,8 +168,12 @@ registry! {
     MeasurementViolation "measurement-violation" Warning,
     /// The TPM says that its clock may have lost time (`safe` is NO).
     ClockUnsafe "clock-unsafe" Warning,
-    /// No manifest is loaded, so nothing can be compared.
+    /// No manifest is allowed for the device, so nothing can be compared.
     NoReferenceValues "no-reference-values" Contraindicated,
+    /// No PCR bank that the policy allows vouches for the log.
+    PcrBankNotAllowed "pcr-bank-not-allowed" Contraindicated,
+    /// The attestation key is weaker than the policy allows.
+    KeyTooWeak "key-too-weak" Contraindicated,
 }
 
 #[cfg(test)]

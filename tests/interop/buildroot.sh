@@ -41,7 +41,9 @@ BR2_MOTE_MANIFEST_VERSION="1.3"
 BR2_MOTE_MANIFEST_EXCLUDE="/var/lib/seedrng/** /root/*"
 CONFIG
 $board/post-image.sh >/dev/null 2>&1 || bad 'post-image fails'
-shown=$("$work/host/bin/motectl" manifest show --json "$work/images/demo-1.3.mote") || bad 'no manifest'
+manifest=$work/images/demo-1.3.mote
+shown=$("$work/host/bin/motectl" manifest show "$manifest" && "$work/host/bin/motectl" manifest show --files "$manifest") ||
+  bad 'no manifest'
 for word in /usr/bin/program "$(sha256sum <"$work/target/usr/bin/program" | cut -d' ' -f1)" /var/lib/seedrng demo 1.3; do
   case $shown in *"$word"*) ok "the manifest has $word" ;; *) bad "the manifest lacks $word" ;; esac
 done

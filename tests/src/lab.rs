@@ -6,15 +6,12 @@ use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use mote_schemas::time::Instant;
 use mote_verifier::admission::AdmissionRules;
 use mote_verifier::engine::{Engine, Now, Settings};
-use mote_verifier::manifest::{
-    BootExpectations, FileDigest, FileEntry, Manifest, ReferenceValues, SignedManifest,
-    VerifiedManifest, sign,
-};
+use mote_verifier::manifest::{BootExpectations, FileDigest, FileEntry, Manifest, sign};
+use mote_verifier::policy::trust_and_add;
 use mote_verifier::signing_key::SigningKey;
 use mote_verifier::store::{
     Admission, Change, Deviation, DeviceId, DeviceRecord, Durability, Kid, RecordId, RedbStore,
@@ -46,7 +43,7 @@ pub struct Stored {
 pub struct Lab {
     engine: Option<Engine>,
     rules: AdmissionRules,
-    references: Arc<ReferenceValues>,
+    references: [Change; 2],
     settings: Settings,
     /// Both of the engine's clocks, in milliseconds since the lab opened.
     pub now: u64,
@@ -108,7 +105,7 @@ impl Lab {
         let mut lab = Self {
             engine: None,
             rules,
-            references: Arc::new(references(files, boot)),
+            references: references(files, boot),
             settings,
             now: 1_000_000,
             sent: Vec::new(),
@@ -126,12 +123,14 @@ impl Lab {
     fn start(&mut self) {
         let state = self.state();
         let key = self.key();
-        let (rules, references) = (self.rules.clone(), Arc::clone(&self.references));
+        let (rules, references) = (self.rules.clone(), self.references.clone());
         let settings = self.settings.clone();
         let start = move || -> Result<Engine, String> {
-            let store = RedbStore::open_or_create(&state).map_err(|error| error.to_string())?;
-            Engine::new(Box::new(store), key, rules, references, settings)
-                .map_err(|error| error.to_string())
+            let mut store = RedbStore::open_or_create(&state).map_err(|error| error.to_string())?;
+            store
+                .commit(&references, Durability::Immediate)
+                .map_err(|error| error.to_string())?;
+            Engine::new(Box::new(store), key, rules, settings).map_err(|error| error.to_string())
         };
         // Unoptimised, the engine's tables are copied on the stack a few times before they move to
         // the heap: more than a test's thread has, and nothing for a main thread.
@@ -266,14 +265,13 @@ fn stored(store: &dyn Store) -> Result<Stored, mote_verifier::store::StoreError>
     Ok(all)
 }
 
-fn references(files: Vec<FileEntry>, boot: BootExpectations) -> ReferenceValues {
-    let verified = || -> Result<VerifiedManifest, Box<dyn std::error::Error>> {
+/// A manifest of these files, and trust in its key, as they are stored.
+fn references(files: Vec<FileEntry>, boot: BootExpectations) -> [Change; 2] {
+    let make = || -> Result<[Change; 2], Box<dyn std::error::Error>> {
         let manifest =
             Manifest::new("lab", "1", None, files, Vec::new(), BTreeMap::new())?.with_boot(boot)?;
         let key = SigningKey::generate()?;
-        let signed = SignedManifest::parse(&sign(&manifest, &key)?)?;
-        Ok(signed.verify(&[key.public_key().clone()])?)
+        Ok(trust_and_add(key.public_key(), sign(&manifest, &key)?)?)
     };
-    let manifest = verified().unwrap_or_else(|error| panic!("the manifest: {error}"));
-    ReferenceValues::new(&[manifest]).unwrap_or_else(|error| panic!("the manifest: {error}"))
+    make().unwrap_or_else(|error| panic!("the manifest: {error}"))
 }

@@ -2,6 +2,8 @@
 //! no more than what was in flight.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+use std::collections::BTreeMap;
+
 use mote_schemas::message::Tier;
 use mote_schemas::tpm::Public;
 use mote_tests::lab::Lab;
@@ -9,6 +11,10 @@ use mote_tests::soft_device::{digest_of, record};
 use mote_tests::wire::Wire;
 use mote_verifier::admission::{AdmissionRules, EkId};
 use mote_verifier::engine::Settings;
+use mote_verifier::manifest::{FileDigest, FileEntry, Manifest, sign};
+use mote_verifier::policy::trust_and_add;
+use mote_verifier::signing_key::SigningKey;
+use mote_verifier::store::{Change, Durability};
 
 fn pair(seed: u8) -> (Lab, Wire) {
     let wire = Wire::new(seed);
@@ -120,4 +126,39 @@ fn a_verifier_that_forgot_what_was_batched_gets_it_again() {
     run_known(&mut wire, 5..8);
     wire.until_appraised(&mut lab).unwrap();
     assert_eq!((wire.tier, wire.records), (Tier::Affirming, 9));
+}
+
+#[test]
+fn manifests_come_and_go_while_devices_name_their_records() {
+    let (mut lab, mut wire) = pair(5);
+    wire.until_appraised(&mut lab).unwrap();
+    let file = |path: &str| FileEntry {
+        path: path.into(),
+        digests: vec![FileDigest(digest_of(path))],
+    };
+    let files = ["/opt/a", "/opt/b", "/opt/c"].map(file).to_vec();
+    let manifest = Manifest::new("more", "1", None, files, Vec::new(), BTreeMap::new()).unwrap();
+    let key = SigningKey::generate().unwrap();
+    let add = trust_and_add(key.public_key(), sign(&manifest, &key).unwrap()).unwrap();
+    let Change::PutObject(kind, name, _) = add[1].clone() else {
+        panic!("{add:?}");
+    };
+    let remove = [Change::RemoveObject(kind, name)];
+
+    // (what the operator changes, what then runs, the verdict, requests until there is one)
+    let steps: [(&[Change], &str, Tier, usize); 4] = [
+        (&add, "/opt/a", Tier::Affirming, 1),
+        // `/opt/a` is unknown now, and so is `/opt/b`: asked for in full.
+        (&remove, "/opt/b", Tier::Contraindicated, 2),
+        (&add, "/opt/c", Tier::Affirming, 1),
+        (&[], "/bin/1", Tier::Affirming, 1),
+    ];
+    for (records, (changes, path, tier, requests)) in (2..).zip(steps) {
+        let store = lab.engine().store();
+        store.commit(changes, Durability::Immediate).unwrap();
+        wire.device.run(path);
+        let cost = wire.until_appraised(&mut lab).unwrap();
+        let got = (wire.tier, wire.records, cost.requests);
+        assert_eq!(got, (tier, records, requests), "{path}");
+    }
 }

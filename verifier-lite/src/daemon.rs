@@ -18,14 +18,16 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use crate::admin::socket;
 use crate::admission::AdmissionRules;
 use crate::engine::{Engine, Settings};
+use crate::hex;
 use crate::ima_signature::Keyring;
-use crate::manifest::{ReferenceValues, VerifiedManifest};
+use crate::manifest::{self, SignedManifest};
+use crate::policy::{ManifestInfo, Policies, TrustedKey, Uses, ima_keys_bytes};
 use crate::server;
 use crate::signing_key::{PublicKey, SigningKey};
-use crate::store::{RedbStore, StoreError};
+use crate::store::{Change, Durability, ObjectKind, RedbStore, Store, StoreError};
 
 /// File name of the key that signs challenges, in the state directory; its public half is beside it.
-const KEY: &str = "verifier.key";
+pub(crate) const KEY: &str = "verifier.key";
 const PUBLIC_KEY: &str = "verifier.pub";
 
 /// How long to wait for a store that somebody else has open. motectl takes milliseconds.
@@ -82,7 +84,8 @@ struct Arguments {
     #[arg(long, env = "MOTE_TLS_CLIENT_CA", value_name = "PEM")]
     tls_client_ca: Option<PathBuf>,
 
-    /// Signed reference values of an image version. May be given several times.
+    /// Signed reference values of an image version, to be stored as by `motectl manifest add`; they
+    /// stay until `motectl manifest remove`. May be given several times.
     #[arg(
         long,
         value_name = "FILE",
@@ -91,7 +94,8 @@ struct Arguments {
     )]
     manifest: Vec<PathBuf>,
 
-    /// Public key that manifests must be signed with. May be given several times.
+    /// Public key whose manifests are believed, to be stored as by `motectl key trust`. May be given
+    /// several times.
     #[arg(
         long,
         value_name = "PEM",
@@ -154,10 +158,7 @@ pub fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<(), Failure> {
     // First what can be wrong with the command line, then what takes effect.
-    let mut references = references(&arguments.manifest, &arguments.manifest_key)?;
-    if let Some(keys) = ima_keys(arguments)? {
-        references = references.with_ima_keys(keys);
-    }
+    let ima_keys = ima_keys(arguments)?;
     let rules = rules(arguments)?;
     let tls = match &arguments.tls_key {
         Some(key) => Some(server::tls::config(
@@ -170,14 +171,16 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     if arguments.interval == 0 || arguments.nonce_lifetime < arguments.interval {
         return Err("--interval must be at least 1, and --nonce-lifetime no shorter".into());
     }
-    let store = open_store(&arguments.state)?;
+    let mut store = open_store(&arguments.state)?;
+    add_objects(&mut store, &arguments.manifest, &arguments.manifest_key)?;
+    keep_ima_keys(&mut store, ima_keys.as_ref(), &arguments.ima_keyring)?;
     let key = key(&arguments.state)?;
     let settings = Settings {
         interval: arguments.interval,
         nonce_lifetime: arguments.nonce_lifetime,
         ..Settings::default()
     };
-    let engine = Engine::new(Box::new(store), key, rules, Arc::new(references), settings)?;
+    let engine = Engine::new(Box::new(store), key, rules, settings)?;
     let socket = UdpSocket::bind(arguments.listen)
         .map_err(|error| format!("cannot listen on {}: {error}", arguments.listen))?;
     let secure = match arguments.listen_tls.zip(tls) {
@@ -206,32 +209,62 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     Ok(())
 }
 
-fn references(files: &[PathBuf], keys: &[PathBuf]) -> Result<ReferenceValues, Failure> {
+/// Stores the keys and manifests of the command line, and says what is in force.
+fn add_objects(
+    store: &mut RedbStore,
+    manifests: &[PathBuf],
+    keys: &[PathBuf],
+) -> Result<(), Failure> {
     let trusted = keys
         .iter()
         .map(|file| PublicKey::load(file))
         .collect::<Result<Vec<_>, _>>()?;
-    if !files.is_empty() && trusted.is_empty() {
+    let policies = Policies::default();
+    let catalog = policies.catalog(store)?;
+    let mut changes = Vec::new();
+    for key in &trusted {
+        if !catalog.manifest_keys().any(|known| known == key) {
+            let uses = Uses {
+                manifests: true,
+                policies: catalog.policy_keys().any(|known| known == key),
+            };
+            let id = hex::encode(&key.key_id());
+            let key = key.clone();
+            let bytes = TrustedKey { key, uses }.to_bytes();
+            changes.push(Change::PutObject(ObjectKind::Key, id, bytes));
+        }
+    }
+    let known: Vec<_> = catalog.manifest_keys().cloned().chain(trusted).collect();
+    if !manifests.is_empty() && known.is_empty() {
         return Err(
             "manifests are believed only with --manifest-key, the key that signed them".into(),
         );
     }
-    let manifests = files
-        .iter()
-        .map(|file| VerifiedManifest::read(file, &trusted))
-        .collect::<Result<Vec<_>, _>>()?;
-    if manifests.is_empty() {
-        warn!("no --manifest: every file that a device runs will be unknown");
+    for file in manifests {
+        let bytes = manifest::envelope::read_file(file, manifest::MAX_MANIFEST)?;
+        let verified = SignedManifest::parse(&bytes)
+            .and_then(|signed| signed.verify(&known))
+            .map_err(|error| error.in_file(file))?;
+        let stored = |info: &ManifestInfo| info.digest == verified.digest();
+        if !catalog.manifests().iter().any(stored) {
+            let name = hex::encode(&verified.digest());
+            changes.push(Change::PutObject(ObjectKind::Manifest, name, bytes));
+        }
     }
-    for manifest in &manifests {
-        let manifest = manifest.manifest();
-        info!(
-            "manifest {}: {} files",
-            manifest.label(),
-            manifest.files().len()
-        );
+    if !changes.is_empty() {
+        store.commit(&changes, Durability::Immediate)?;
     }
-    Ok(ReferenceValues::new(&manifests)?)
+    let catalog = policies.catalog(store)?;
+    if catalog.manifests().is_empty() {
+        warn!("no manifest: every file that a device runs will be unknown (motectl manifest add)");
+    }
+    for manifest in catalog.manifests() {
+        info!("manifest {}: {} files", manifest.label(), manifest.files);
+    }
+    for (target, names) in catalog.bindings() {
+        info!("policy of {target}: {}", names.join(", "));
+    }
+    Ok(())
 }
 
 fn ima_keys(arguments: &Arguments) -> Result<Option<Keyring>, Failure> {
@@ -249,6 +282,24 @@ fn ima_keys(arguments: &Arguments) -> Result<Option<Keyring>, Failure> {
         info!("files may be signed by {} ({})", key.name(), key.ids()[0]);
     }
     Ok(Some(keyring))
+}
+
+/// Stores the keys of the command line in place of those of the last start, for whoever appraises.
+fn keep_ima_keys(
+    store: &mut RedbStore,
+    keys: Option<&Keyring>,
+    learn_from: &[String],
+) -> Result<(), Failure> {
+    let name = "all".to_owned();
+    let bytes = keys.map(|keys| ima_keys_bytes(keys, learn_from));
+    if store.object(ObjectKind::ImaKeys, &name)? == bytes {
+        return Ok(());
+    }
+    let change = match bytes {
+        Some(bytes) => Change::PutObject(ObjectKind::ImaKeys, name, bytes),
+        None => Change::RemoveObject(ObjectKind::ImaKeys, name),
+    };
+    Ok(store.commit(&[change], Durability::Immediate)?)
 }
 
 fn rules(arguments: &Arguments) -> Result<AdmissionRules, Failure> {

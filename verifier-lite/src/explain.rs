@@ -383,9 +383,29 @@ pub fn explain(reason: Reason) -> Text {
             action: "Nothing.",
         },
         Reason::NoReferenceValues => Text {
-            meaning: "No manifest is loaded, so nothing that was measured can be compared.",
-            cause: "The verifier was started without a manifest for this device.",
-            action: "Make one with `motectl manifest build` and give it to the verifier.",
+            meaning: "No manifest is allowed for the device, so nothing that was measured can be compared.",
+            cause: "No manifest was added, those of the device's policy have expired or are not stored, or \
+                the policy it is bound to is no longer signed by a trusted key.",
+            action: "Look at `motectl policy list` and `motectl manifest list`; add the missing manifest \
+                with `motectl manifest add`.",
+        },
+        Reason::PcrBankNotAllowed => Text {
+            meaning: "None of the PCR banks that the device's policy allows vouches for its log.",
+            cause: "The agent quotes another bank (SHA-1, usually), or the TPM has the allowed one disabled.",
+            action: "Enable the bank in the firmware or with `tpm2_pcrallocate` and let the agent quote it, \
+                or allow the quoted bank in the policy (`banks`).",
+        },
+        Reason::KeyTooWeak => Text {
+            meaning: "The attestation key is weaker than the device's policy demands.",
+            cause: "The TPM has no ECC, so the agent uses RSA-2048 (112 bits), or the policy demands more \
+                than TPMs have.",
+            action: "Lower `min-key-strength` in the policy for such devices, or replace their TPM.",
+        },
+        Reason::ResultStale => Text {
+            meaning: "The last quote is older than the device's policy lets a result be.",
+            cause: "The device is off, asleep or out of reach, or its agent does not run.",
+            action: "Find out why it is silent: that says nothing against the device. If it sleeps for long \
+                on purpose, raise `stale-after` in its policy.",
         },
         _ => UNKNOWN,
     }

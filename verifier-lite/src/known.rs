@@ -5,6 +5,8 @@
 //! is found is a guess, for a lying device as for an honest one: replay decides. An index entry takes
 //! 12 bytes, so a manifest of 50,000 files takes 1.2 MB.
 
+use std::sync::Arc;
+
 use mote_schemas::ima::{Endian, TemplateWriter};
 use mote_schemas::limits::MAX_IMA_TEMPLATE_DATA;
 use mote_schemas::tpm::{HashAlg, hash};
@@ -16,8 +18,9 @@ use crate::store::{Record, Store, StoreError};
 const TEMPLATES: [&str; 2] = ["ima-ng", "ima-sig"];
 
 /// Index over the records that manifests imply.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct KnownRecords {
+    references: Arc<ReferenceValues>,
     /// First 8 bytes of the template hash (SHA-1), sorted.
     keys: Vec<u64>,
     /// Twice the place of the reference value, plus the place of the template.
@@ -26,7 +29,7 @@ pub struct KnownRecords {
 
 impl KnownRecords {
     /// Indexes all of `references`.
-    pub fn new(references: &ReferenceValues) -> Self {
+    pub fn new(references: Arc<ReferenceValues>) -> Self {
         let mut entries: Vec<(u64, u32)> = (0u32..)
             .zip(references.iter())
             .flat_map(|(index, reference)| {
@@ -39,7 +42,16 @@ impl KnownRecords {
             .collect();
         entries.sort_unstable();
         let (keys, values) = entries.into_iter().unzip();
-        KnownRecords { keys, values }
+        KnownRecords {
+            references,
+            keys,
+            values,
+        }
+    }
+
+    /// Whether it indexes just these.
+    pub fn is_of(&self, references: &Arc<ReferenceValues>) -> bool {
+        Arc::ptr_eq(&self.references, references)
     }
 
     /// How many records it knows.
@@ -54,12 +66,7 @@ impl KnownRecords {
 
     /// The record whose template hash begins with `prefix` (1 to 8 bytes): that of the manifests or,
     /// where they have none, of the fleet; nothing when there are several that differ.
-    pub fn resolve(
-        &self,
-        references: &ReferenceValues,
-        store: &dyn Store,
-        prefix: &[u8],
-    ) -> Result<Option<Record>, StoreError> {
+    pub fn resolve(&self, store: &dyn Store, prefix: &[u8]) -> Result<Option<Record>, StoreError> {
         let low = key(prefix);
         let bits = 64 - 8 * prefix.len().min(8) as u32;
         let high = low | (1u64 << bits).wrapping_sub(1);
@@ -67,7 +74,7 @@ impl KnownRecords {
         let count = self.keys[first..].partition_point(|known| *known <= high);
         let mut found: Option<Record> = None;
         for value in &self.values[first..first + count] {
-            let Some(reference) = references.nth(*value as usize / 2) else {
+            let Some(reference) = self.references.nth(*value as usize / 2) else {
                 continue;
             };
             let record = record_of(&reference, *value as usize % 2);

@@ -10,7 +10,8 @@
 //! | [`quote::VerifiedQuote`] | that key signed these PCRs and this clock for our challenge | bytes, [`signature::VerifyingKey`] |
 //! | [`prefix::Certified`] | these records and PCR values were in the TPM | records, [`quote::VerifiedQuote`] |
 //! | [`boot::CertifiedBootLog`] | these events were extended into quoted PCRs | boot event log, [`prefix::Certified`] |
-//! | [`appraise::Appraisal`] | what of that is as it should be | [`prefix::Certified`], reference values |
+//! | [`policy::VerifiedPolicy`] | a key that the operator trusts signed this policy | bytes, keys |
+//! | [`appraise::Appraisal`] | what of that is as it should be | [`prefix::Certified`], [`policy::EffectivePolicy`] |
 //!
 //! Nothing here panics on what a peer sends; every refusal is an enum with a reason token.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
@@ -26,6 +27,7 @@ pub mod convert;
 pub mod credential;
 pub mod daemon;
 mod der;
+pub mod ear;
 pub mod elided;
 pub mod engine;
 pub mod explain;
@@ -36,6 +38,7 @@ pub mod known;
 pub mod log_entry;
 pub mod manifest;
 mod pem;
+pub mod policy;
 pub mod prefix;
 pub mod printable;
 pub mod quote;

@@ -12,11 +12,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use mote_schemas::limits::PCR_COUNT;
+use mote_schemas::pcr::{extend, initial};
 use mote_schemas::reason::Reason;
 use mote_schemas::tpm::{Digest, HashAlg, PcrSelection};
 
 use crate::log_entry::LogEntry;
 use crate::quote::VerifiedQuote;
+use crate::store::PcrBank;
 use replay::Replay;
 
 mod replay;
@@ -142,6 +144,19 @@ impl LogState {
     }
 }
 
+/// PCR values as they are stored, by bank and PCR.
+pub(crate) fn values_of(banks: &[PcrBank]) -> BTreeMap<(HashAlg, u32), Digest> {
+    banks
+        .iter()
+        .filter_map(|bank| Some((HashAlg::from_u16(bank.alg)?, &bank.values)))
+        .flat_map(|(alg, values)| values.iter().map(move |value| (alg, value)))
+        .filter_map(|(alg, value)| {
+            let digest = Digest::new(alg, &value.value)?;
+            Some(((alg, u32::from(value.index)), digest))
+        })
+        .collect()
+}
+
 /// A log state that a quote vouches for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertifiedPrefix(LogState);
@@ -159,6 +174,51 @@ pub struct Certified<E> {
     prefix: CertifiedPrefix,
     first: u64,
     entries: Vec<E>,
+}
+
+impl<E: LogEntry> Certified<E> {
+    /// All records of a boot that quotes have certified before, from where `state` and they were stored.
+    /// They must still lead from the reset to the PCR values that were certified.
+    pub fn replayed(state: LogState, entries: Vec<E>) -> Result<Self, PrefixError> {
+        let failed = PrefixError::DoesNotReplay {
+            records: entries.len() as u64,
+        };
+        let replayed = state
+            .values
+            .keys()
+            .filter(|(_, pcr)| state.log_pcrs >> pcr & 1 == 1);
+        // Of a bank that is padded, either padding may be this kernel's.
+        let mut values: Vec<((HashAlg, u32), [Digest; 2])> = replayed
+            .map(|&(bank, pcr)| ((bank, pcr), [initial(bank, pcr); 2]))
+            .collect();
+        for entry in &entries {
+            for ((bank, pcr), both) in &mut values {
+                if *pcr != entry.pcr() {
+                    continue;
+                }
+                for (value, ones) in both.iter_mut().zip([false, true]) {
+                    let digest = if state.padded.contains(bank) {
+                        entry.extend_digest_padded(*bank, ones)
+                    } else {
+                        entry.extend_digest(*bank)
+                    };
+                    *value = extend(value, &digest).map_err(|_| failed)?;
+                }
+            }
+        }
+        let reached = values.iter().all(|(key, both)| {
+            let certified = state.values.get(key);
+            both.iter().any(|value| certified == Some(value))
+        });
+        if values.is_empty() || !reached || state.records != entries.len() as u64 {
+            return Err(failed);
+        }
+        Ok(Certified {
+            prefix: CertifiedPrefix(state),
+            first: 0,
+            entries,
+        })
+    }
 }
 
 impl<E> Certified<E> {

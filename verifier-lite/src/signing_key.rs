@@ -219,7 +219,16 @@ impl PublicKey {
     /// From a PEM file with an SPKI block (`PUBLIC KEY`).
     pub fn load(path: &Path) -> Result<Self, KeyError> {
         let text = fs::read(path).map_err(|error| KeyError::Io(path.to_owned(), error))?;
-        let spki = SubjectPublicKeyInfoDer::from_pem_slice(&text)
+        Self::of_pem(&text, path)
+    }
+
+    /// From the text of such a file.
+    pub fn from_pem(text: &str) -> Result<Self, KeyError> {
+        Self::of_pem(text.as_bytes(), Path::new("public key"))
+    }
+
+    fn of_pem(text: &[u8], path: &Path) -> Result<Self, KeyError> {
+        let spki = SubjectPublicKeyInfoDer::from_pem_slice(text)
             .map_err(|_| KeyError::NotPem(path.to_owned(), "PUBLIC KEY"))?;
         // RFC 5480, 2: for P-256 everything before the point is fixed.
         spki.strip_prefix(P256_SPKI_PREFIX)

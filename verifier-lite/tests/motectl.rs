@@ -456,11 +456,17 @@ fn a_running_verifier_is_asked_and_not_disturbed() {
 
     let listener = socket::listen(&dir.file("state")).unwrap();
     let daemon = std::thread::spawn(move || {
+        let policies = mote_verifier::policy::Policies::default();
         let mut effects = Vec::new();
         for _ in 0..3 {
             let stream = listener.accept().unwrap().0;
             let mut answer = |request: &admin::Request| -> Response {
-                let (response, effect) = admin::handle(&mut store, now(), request);
+                let mut office = admin::Office {
+                    store: &mut store,
+                    policies: &policies,
+                    key: None,
+                };
+                let (response, effect) = admin::handle(&mut office, now(), request);
                 effects.extend(effect);
                 response
             };

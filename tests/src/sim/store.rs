@@ -11,10 +11,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mote_schemas::tpm::HashAlg;
 use mote_verifier::log_entry::LogEntry;
+use mote_verifier::policy::device_target;
 use mote_verifier::store::{
     Change, Commit, Deviation, DeviceId, DeviceRecord, Durability, Kid, MAX_BOOT_LOGS,
-    MAX_BOOT_UPLOADS, MAX_DEVIATIONS, Record, RecordId, SessionRecord, Store, StoreError,
-    VerdictRecord,
+    MAX_BOOT_UPLOADS, MAX_DEVIATIONS, ObjectKind, Record, RecordId, SessionRecord, Store,
+    StoreError, VerdictRecord,
 };
 
 #[derive(Clone, Debug, Default)]
@@ -27,6 +28,8 @@ struct State {
     logs: BTreeMap<(DeviceId, u64), Vec<RecordId>>,
     verdicts: BTreeMap<DeviceId, Vec<VerdictRecord>>,
     deviations: BTreeMap<DeviceId, Vec<Deviation>>,
+    objects: BTreeMap<(ObjectKind, String), Vec<u8>>,
+    generation: u64,
 }
 
 impl State {
@@ -48,6 +51,8 @@ impl State {
                 self.logs.retain(|(device, _), _| device != id);
                 self.verdicts.remove(id);
                 self.deviations.remove(id);
+                self.remove_object(ObjectKind::Labels, id.to_string());
+                self.remove_object(ObjectKind::Binding, device_target(id));
             }
             Change::PutSession(kid, record) => {
                 self.must_exist(&record.device)?;
@@ -128,8 +133,19 @@ impl State {
             Change::ClearDeviations(device) => {
                 self.deviations.remove(device);
             }
+            Change::PutObject(kind, name, bytes) => {
+                self.objects.insert((*kind, name.clone()), bytes.clone());
+                self.generation += 1;
+            }
+            Change::RemoveObject(kind, name) => self.remove_object(*kind, name.clone()),
         }
         Ok(())
+    }
+
+    fn remove_object(&mut self, kind: ObjectKind, name: String) {
+        if self.objects.remove(&(kind, name)).is_some() {
+            self.generation += 1;
+        }
     }
 }
 
@@ -335,6 +351,21 @@ impl Store for MemoryStore {
     fn deviation_count(&self, device: &DeviceId) -> Result<u64, StoreError> {
         let both = self.0.lock();
         Ok(both.seen.deviations.get(device).map_or(0, Vec::len) as u64)
+    }
+
+    fn object_names(&self, kind: ObjectKind) -> Result<Vec<String>, StoreError> {
+        let both = self.0.lock();
+        let names = both.seen.objects.keys().filter(|(of, _)| *of == kind);
+        Ok(names.map(|(_, name)| name.clone()).collect())
+    }
+
+    fn object(&self, kind: ObjectKind, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let both = self.0.lock();
+        Ok(both.seen.objects.get(&(kind, name.to_owned())).cloned())
+    }
+
+    fn generation(&self) -> Result<u64, StoreError> {
+        Ok(self.0.lock().seen.generation)
     }
 
     fn commit(&mut self, changes: &Commit, durability: Durability) -> Result<(), StoreError> {

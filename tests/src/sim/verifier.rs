@@ -1,16 +1,15 @@
 //! The verifier of a run: an [`Engine`] that can lose power, on a [`Disk`] that stays.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
 use mote_schemas::time::Instant;
 use mote_verifier::admission::{AdmissionRules, EkId};
 use mote_verifier::engine::{Engine, Now, Settings};
-use mote_verifier::manifest::{
-    FileDigest, FileEntry, Manifest, ReferenceValues, SignedManifest, StaticPcrs, sign,
-};
+use mote_verifier::manifest::{FileDigest, FileEntry, Manifest, StaticPcrs, sign};
+use mote_verifier::policy::trust_and_add;
 use mote_verifier::signing_key::SigningKey;
-use mote_verifier::store::{DeviceRecord, Store};
+use mote_verifier::store::{Change, DeviceRecord, Durability, Store};
 
 use super::machine::recording;
 use super::store::{Disk, MemoryStore};
@@ -77,9 +76,14 @@ impl Verifier {
     pub fn start(&mut self, now: u64) {
         let key = SigningKey::load(&self.directory.join("key"));
         let engine = key.map_err(|error| error.to_string()).and_then(|key| {
-            let store = Box::new(self.disk.open());
+            let mut store = self.disk.open();
+            let known = store.generation().map_err(|error| error.to_string())?;
+            if known == 0 {
+                let added = store.commit(references(), Durability::Immediate);
+                added.map_err(|error| error.to_string())?;
+            }
             let (rules, settings) = (self.rules.clone(), self.settings.clone());
-            Engine::new(store, key, rules, references(), settings).map_err(|e| e.to_string())
+            Engine::new(Box::new(store), key, rules, settings).map_err(|e| e.to_string())
         });
         self.engine = Some(engine.unwrap_or_else(|error| panic!("{error}")));
         self.started = now;
@@ -135,9 +139,9 @@ impl Verifier {
 }
 
 /// Reference values for every file of the recording, made once.
-fn references() -> Arc<ReferenceValues> {
-    static REFERENCES: OnceLock<Arc<ReferenceValues>> = OnceLock::new();
-    let make = || -> Result<ReferenceValues, String> {
+fn references() -> &'static [Change; 2] {
+    static REFERENCES: OnceLock<[Change; 2]> = OnceLock::new();
+    let make = || -> Result<[Change; 2], String> {
         let mut files = Vec::new();
         for record in &recording().files {
             let (_, digest) = record.file_digest().map_err(|error| error.to_string())?;
@@ -153,11 +157,7 @@ fn references() -> Arc<ReferenceValues> {
         let manifest = Manifest::new("recorded", "1", None, files, exclusions, pcrs)
             .map_err(|error| error.to_string())?;
         let bytes = sign(&manifest, &key).map_err(|error| error.to_string())?;
-        let verified = SignedManifest::parse(&bytes)
-            .and_then(|signed| signed.verify(&[key.public_key().clone()]))
-            .map_err(|error| error.to_string())?;
-        ReferenceValues::new([&verified]).map_err(|error| error.to_string())
+        trust_and_add(key.public_key(), bytes).map_err(|error| error.to_string())
     };
-    let shared = || Arc::new(make().unwrap_or_else(|error| panic!("{error}")));
-    Arc::clone(REFERENCES.get_or_init(shared))
+    REFERENCES.get_or_init(|| make().unwrap_or_else(|error| panic!("{error}")))
 }

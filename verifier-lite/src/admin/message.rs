@@ -3,6 +3,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::views::{
+    KeyView, ManifestView, PolicyDetail, PolicyView, ResultKeyView, ResultView, TestView,
+};
 use crate::store::StoreError;
 
 /// A device in a request: its name, or the first digits of its id.
@@ -58,6 +61,106 @@ pub enum Request {
         /// Which.
         device: Selector,
     },
+    /// Change the labels of a device.
+    DeviceLabel {
+        /// Which.
+        device: Selector,
+        /// Labels to give it.
+        add: Vec<String>,
+        /// Labels to take from it.
+        remove: Vec<String>,
+    },
+    /// Trust what a key signs.
+    KeyTrust {
+        /// The public key, PEM.
+        pem: String,
+        /// For manifests.
+        manifests: bool,
+        /// For policies.
+        policies: bool,
+    },
+    /// Trust a key no longer.
+    KeyDistrust {
+        /// Its key id, or the first digits.
+        key: String,
+    },
+    /// The trusted keys.
+    KeyList,
+    /// Store a signed manifest.
+    ManifestAdd {
+        /// The file, base64.
+        data: String,
+    },
+    /// The stored manifests.
+    ManifestList,
+    /// Forget a manifest.
+    ManifestRemove {
+        /// `name-version`, or the first digits of its digest.
+        manifest: String,
+    },
+    /// Store a signed policy.
+    PolicyAdd {
+        /// The file, base64.
+        data: String,
+    },
+    /// The stored policies.
+    PolicyList,
+    /// Everything about a policy.
+    PolicyShow {
+        /// `name`, or `name@version`.
+        policy: String,
+    },
+    /// Bind a policy.
+    PolicyBind {
+        /// Its name.
+        policy: String,
+        /// `all`, `group:LABEL`, or a device.
+        to: String,
+    },
+    /// Undo that.
+    PolicyUnbind {
+        /// Its name.
+        policy: String,
+        /// `all`, `group:LABEL`, or a device.
+        from: String,
+    },
+    /// Forget a policy that is bound to nobody, or one version of it.
+    PolicyRemove {
+        /// `name`, or `name@version`.
+        policy: String,
+    },
+    /// What would become of devices under this policy?
+    PolicyTest {
+        /// The policy in JSON, unsigned.
+        policy: serde_json::Value,
+        /// Which; none: those after `after`.
+        device: Option<Selector>,
+        /// Full id in hex; none: from the beginning.
+        after: Option<String>,
+    },
+    /// A signed attestation result.
+    Result {
+        /// Of which device.
+        device: Selector,
+        /// In which form.
+        format: ResultFormat,
+        /// To be echoed in it, hex: 8 to 64 bytes.
+        nonce: Option<String>,
+    },
+    /// The key that signs results.
+    ResultKey,
+}
+
+/// The form of an attestation result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ResultFormat {
+    /// The claims alone, unsigned.
+    Json,
+    /// RFC 7519, ES256.
+    Jwt,
+    /// RFC 8392: `COSE_Sign1`, ES256.
+    Cwt,
 }
 
 /// The answer to a [`Request`].
@@ -80,6 +183,36 @@ pub enum Response {
     Changed(DeviceSummary),
     /// Why.
     Explanation(Box<Explanation>),
+    /// An object was stored, removed or bound.
+    Stored {
+        /// What was done, in words.
+        what: String,
+        /// Devices appraised anew because of it, so far.
+        appraised: u64,
+        /// Of these, how many have another verdict now.
+        changed: u64,
+        /// Whether there are no more devices to look at.
+        done: bool,
+    },
+    /// The trusted keys.
+    Keys(Vec<KeyView>),
+    /// The stored manifests.
+    Manifests(Vec<ManifestView>),
+    /// The stored policies, and bindings of policies.
+    Policies(Vec<PolicyView>),
+    /// One policy.
+    Policy(Box<PolicyDetail>),
+    /// What would become of some devices.
+    Tested {
+        /// In the order of their ids.
+        devices: Vec<TestView>,
+        /// Whether to ask again after the last.
+        more: bool,
+    },
+    /// An attestation result.
+    Result(Box<ResultView>),
+    /// The key that signs results.
+    ResultKey(ResultKeyView),
     /// It did not work, and nothing was changed.
     Error(ErrorView),
 }
@@ -119,6 +252,12 @@ pub enum ErrorCode {
     Ambiguous,
     /// Another device has the name.
     NameTaken,
+    /// No such key, manifest or policy.
+    NotFound,
+    /// Not believed, or not well-formed: refused whole.
+    Refused,
+    /// Something else still needs it.
+    InUse,
     /// The store failed.
     Store,
 }
@@ -141,7 +280,8 @@ pub struct VerdictView {
     pub at: u64,
     /// In which boot.
     pub boot: u64,
-    /// `trusted`, `warning`, `untrusted` or `unknown`.
+    /// `trusted`, `warning`, `untrusted`, `unknown`; or `stale`: trusted once, but its evidence is too
+    /// old.
     pub verdict: String,
     /// Reason tokens.
     pub reasons: Vec<String>,
@@ -164,6 +304,12 @@ pub struct DeviceSummary {
     pub last_seen: Option<u64>,
     /// Last appraised quote: how fresh the verdict is.
     pub quoted_at: Option<u64>,
+    /// Labels: the groups it is in.
+    #[serde(default)]
+    pub labels: Vec<String>,
+    /// `name@version` of its policies; none: the default policy.
+    #[serde(default)]
+    pub policies: Vec<String>,
 }
 
 /// The boot a device is in.
@@ -233,6 +379,9 @@ pub struct DeviationView {
     pub pcr: Option<u8>,
     /// One more sentence.
     pub note: Option<String>,
+    /// What it probably comes from, where the stored manifests tell.
+    #[serde(default)]
+    pub likely: Option<String>,
 }
 
 /// A reason, in words, with what gave rise to it.

@@ -6,20 +6,41 @@
 //!
 //! Trusted: whoever can open the socket or the store's file, that is the verifier's own user.
 
+use mote_schemas::reason::Reason;
+
+use crate::policy::Policies;
 use crate::printable::printable;
+use crate::signing_key::SigningKey;
 use crate::store::{
-    Admission, Change, Deviation, DeviceId, DeviceRecord, Durability, Store, StoreError, Tier,
-    VerdictRecord,
+    Admission, Change, DeviceId, DeviceRecord, Durability, Store, StoreError, Tier, VerdictRecord,
 };
 use crate::{explain, hex};
 
+mod likely;
 mod message;
+mod objects;
+mod results;
 pub mod socket;
+mod test;
+mod views;
 
 pub use message::{
     AdmissionView, BootView, DeviationView, DeviceDetail, DeviceSummary, ErrorCode, ErrorView,
-    ExpectedView, Explanation, ReasonView, Request, Response, VerdictView,
+    ExpectedView, Explanation, ReasonView, Request, Response, ResultFormat, VerdictView,
 };
+pub use views::{
+    KeyView, ManifestView, PolicyDetail, PolicyView, ResultKeyView, ResultView, TestView,
+};
+
+/// What it takes to answer.
+pub struct Office<'a> {
+    /// Everything that is remembered.
+    pub store: &'a mut (dyn Store + 'a),
+    /// What is allowed.
+    pub policies: &'a Policies,
+    /// The verifier's key, for results; without it none is signed.
+    pub key: Option<&'a SigningKey>,
+}
 
 /// Most devices in one response; more come page by page.
 pub const PAGE: usize = 500;
@@ -39,94 +60,138 @@ pub enum Effect {
     DeviceRemoved(DeviceId),
     /// The device's name changed.
     Renamed(DeviceId),
+    /// What is allowed changed: go through the devices ([`crate::policy::Sweep`]).
+    PolicyChanged,
 }
 
 /// Answers `request`. `now`: Unix milliseconds. Whatever it changed is durable when this returns.
-pub fn handle(store: &mut dyn Store, now: u64, request: &Request) -> (Response, Option<Effect>) {
-    match try_handle(store, now, request) {
+pub fn handle(office: &mut Office<'_>, now: u64, request: &Request) -> (Response, Option<Effect>) {
+    match try_handle(office, now, request) {
         Ok(answer) => answer,
         Err(error) => (Response::Error(error), None),
     }
 }
 
 fn try_handle(
-    store: &mut dyn Store,
+    office: &mut Office<'_>,
     now: u64,
     request: &Request,
 ) -> Result<(Response, Option<Effect>), ErrorView> {
-    let answer = match request {
-        Request::Ping => (Response::Pong, None),
-        Request::DeviceList { after } => (list(store, after.as_deref())?, None),
+    let asked = |response: Response| Ok((response, None));
+    match request {
+        Request::Ping => asked(Response::Pong),
+        Request::DeviceList { after } => asked(list(office, now, after.as_deref())?),
         Request::DeviceShow { device } => {
-            let (id, record) = find(store, device)?;
-            (
-                Response::Device(Box::new(detail(store, id, &record)?)),
-                None,
-            )
+            let (id, record) = find(office.store, device)?;
+            asked(Response::Device(Box::new(detail(
+                office, now, id, &record,
+            )?)))
+        }
+        Request::Explain { device } => {
+            let (id, record) = find(office.store, device)?;
+            let explained = explanation(office, now, id, &record)?;
+            asked(Response::Explanation(Box::new(explained)))
         }
         Request::DeviceAdmit { device, by, name } => {
-            let (id, mut record) = find(store, device)?;
+            let (id, mut record) = find(office.store, device)?;
             if let Some(name) = name {
-                record.name = Some(free_name(store, id, name)?);
+                record.name = Some(free_name(office.store, id, name)?);
             }
             record.admission = Admission::Admitted {
                 by: checked("who decided", by)?,
                 at: now,
             };
-            (
-                change(store, id, record)?,
-                Some(Effect::AdmissionChanged(id)),
-            )
+            change(office, now, id, record, Effect::AdmissionChanged(id))
         }
         Request::DeviceRefuse { device, by } => {
-            let (id, mut record) = find(store, device)?;
+            let (id, mut record) = find(office.store, device)?;
             record.admission = Admission::Refused {
                 by: checked("who decided", by)?,
                 at: now,
             };
-            (
-                change(store, id, record)?,
-                Some(Effect::AdmissionChanged(id)),
-            )
+            change(office, now, id, record, Effect::AdmissionChanged(id))
         }
         Request::DeviceRename { device, name } => {
-            let (id, mut record) = find(store, device)?;
-            record.name = Some(free_name(store, id, name)?);
-            (change(store, id, record)?, Some(Effect::Renamed(id)))
+            let (id, mut record) = find(office.store, device)?;
+            record.name = Some(free_name(office.store, id, name)?);
+            change(office, now, id, record, Effect::Renamed(id))
         }
         Request::DeviceRemove { device } => {
-            let (id, record) = find(store, device)?;
-            let summary = summary(store, id, &record)?;
-            store.commit(&[Change::RemoveDevice(id)], Durability::Immediate)?;
-            (Response::Changed(summary), Some(Effect::DeviceRemoved(id)))
+            let (id, record) = find(office.store, device)?;
+            let summary = summary(office, now, id, &record)?;
+            office
+                .store
+                .commit(&[Change::RemoveDevice(id)], Durability::Immediate)?;
+            Ok((Response::Changed(summary), Some(Effect::DeviceRemoved(id))))
         }
-        Request::Explain { device } => {
-            let (id, record) = find(store, device)?;
-            (
-                Response::Explanation(Box::new(explanation(store, id, &record)?)),
-                None,
-            )
-        }
-    };
-    Ok(answer)
+        Request::DeviceLabel {
+            device,
+            add,
+            remove,
+        } => objects::label(office, now, device, add, remove),
+        Request::KeyTrust {
+            pem,
+            manifests,
+            policies,
+        } => objects::trust(office, pem, *manifests, *policies),
+        Request::KeyDistrust { key } => objects::distrust(office, key),
+        Request::KeyList => asked(objects::keys(office)?),
+        Request::ManifestAdd { data } => objects::add_manifest(office, data),
+        Request::ManifestList => asked(objects::manifests(office)?),
+        Request::ManifestRemove { manifest } => objects::remove_manifest(office, manifest),
+        Request::PolicyAdd { data } => objects::add_policy(office, data),
+        Request::PolicyList => asked(objects::policies(office)?),
+        Request::PolicyShow { policy } => asked(objects::policy(office, now, policy)?),
+        Request::PolicyBind { policy, to } => objects::bind(office, policy, to),
+        Request::PolicyUnbind { policy, from } => objects::unbind(office, policy, from),
+        Request::PolicyRemove { policy } => objects::remove_policy(office, policy),
+        Request::PolicyTest {
+            policy,
+            device,
+            after,
+        } => asked(test::run(
+            office,
+            now,
+            policy,
+            device.as_deref(),
+            after.as_deref(),
+        )?),
+        Request::Result {
+            device,
+            format,
+            nonce,
+        } => asked(results::result(
+            office,
+            now,
+            device,
+            *format,
+            nonce.as_deref(),
+        )?),
+        Request::ResultKey => asked(results::key(office)?),
+    }
 }
 
 fn change(
-    store: &mut dyn Store,
+    office: &mut Office<'_>,
+    now: u64,
     id: DeviceId,
     record: DeviceRecord,
-) -> Result<Response, ErrorView> {
-    let changed = summary(store, id, &record)?;
-    store.commit(&[Change::PutDevice(id, record)], Durability::Immediate)?;
-    Ok(Response::Changed(changed))
+    effect: Effect,
+) -> Result<(Response, Option<Effect>), ErrorView> {
+    let changed = summary(office, now, id, &record)?;
+    let change = Change::PutDevice(id, record);
+    office.store.commit(&[change], Durability::Immediate)?;
+    Ok((Response::Changed(changed), Some(effect)))
 }
 
-fn list(store: &dyn Store, after: Option<&str>) -> Result<Response, ErrorView> {
+fn list(office: &Office<'_>, now: u64, after: Option<&str>) -> Result<Response, ErrorView> {
     let after = after.map(parse_id).transpose()?;
-    let mut page = store.devices(after.as_ref(), PAGE + 1)?;
+    let mut page = office.store.devices(after.as_ref(), PAGE + 1)?;
     let more = page.len() > PAGE;
     page.truncate(PAGE);
-    let devices = page.iter().map(|(id, record)| summary(store, *id, record));
+    let devices = page
+        .iter()
+        .map(|(id, record)| summary(office, now, *id, record));
     Ok(Response::Devices {
         devices: devices.collect::<Result<_, _>>()?,
         more,
@@ -240,20 +305,27 @@ fn admission_view(admission: &Admission) -> AdmissionView {
 }
 
 fn summary(
-    store: &dyn Store,
+    office: &Office<'_>,
+    now: u64,
     id: DeviceId,
     record: &DeviceRecord,
 ) -> Result<DeviceSummary, StoreError> {
-    let verdict = store
-        .verdicts(&id, 1)?
-        .into_iter()
-        .next()
-        .map(|(_, verdict)| verdict);
+    let policy = office.policies.for_device(office.store, &id, now)?;
+    let verdict = last_verdict(office.store, &id)?;
+    let stale = verdict
+        .as_ref()
+        .is_some_and(|verdict| is_stale(record, verdict, policy.rules().stale_after, now));
+    let mut view = verdict.as_ref().map(verdict_view);
+    if let Some(view) = view.as_mut().filter(|_| stale) {
+        "stale".clone_into(&mut view.verdict);
+        view.reasons
+            .insert(0, Reason::ResultStale.token().to_owned());
+    }
     Ok(DeviceSummary {
         id: id.to_string(),
         name: record.name.clone(),
         admission: admission_view(&record.admission),
-        verdict: verdict.as_ref().map(verdict_view),
+        verdict: view,
         enrolled_at: record.enrolled_at,
         last_seen: record.last_seen,
         quoted_at: record
@@ -261,14 +333,30 @@ fn summary(
             .as_ref()
             .map(|boot| boot.quoted_at)
             .filter(|at| *at > 0),
+        labels: office.policies.catalog(office.store)?.labels(&id).to_vec(),
+        policies: policy.labels().to_vec(),
     })
 }
 
+fn last_verdict(store: &dyn Store, id: &DeviceId) -> Result<Option<VerdictRecord>, StoreError> {
+    Ok(store.verdicts(id, 1)?.pop().map(|(_, verdict)| verdict))
+}
+
+/// Whether a verdict that speaks for a device rests on a quote that is too old. One that speaks against
+/// it does not get better with time.
+fn is_stale(record: &DeviceRecord, verdict: &VerdictRecord, limit: u32, now: u64) -> bool {
+    let quoted = record.boot.as_ref().map_or(0, |boot| boot.quoted_at);
+    let good = matches!(verdict.tier, Tier::Affirming | Tier::Warning);
+    good && now.saturating_sub(quoted) > u64::from(limit) * 1000
+}
+
 fn detail(
-    store: &dyn Store,
+    office: &Office<'_>,
+    now: u64,
     id: DeviceId,
     record: &DeviceRecord,
 ) -> Result<DeviceDetail, StoreError> {
+    let store = &*office.store;
     let boot = match &record.boot {
         None => None,
         Some(boot) => Some(BootView {
@@ -283,7 +371,7 @@ fn detail(
     };
     let history = store.verdicts(&id, MAX_HISTORY)?;
     Ok(DeviceDetail {
-        summary: summary(store, id, record)?,
+        summary: summary(office, now, id, record)?,
         software: record
             .software
             .as_ref()
@@ -306,11 +394,13 @@ fn sha256(bytes: &[u8]) -> String {
 }
 
 fn explanation(
-    store: &dyn Store,
+    office: &Office<'_>,
+    now: u64,
     id: DeviceId,
     record: &DeviceRecord,
 ) -> Result<Explanation, StoreError> {
-    let summary = summary(store, id, record)?;
+    let store = &*office.store;
+    let summary = summary(office, now, id, record)?;
     let deviations = store.deviations(&id, MAX_EXPLAINED)?;
     let mut tokens: Vec<&str> = Vec::new();
     if record.admission == Admission::Pending {
@@ -319,19 +409,16 @@ fn explanation(
     if matches!(record.admission, Admission::Refused { .. }) {
         tokens.push("admission-refused");
     }
-    let verdict = store
-        .verdicts(&id, 1)?
-        .into_iter()
-        .next()
-        .map(|(_, verdict)| verdict);
     // A trusted device needs no explaining; a refused message does not change a verdict.
-    if let Some(verdict) = verdict
+    if let Some(verdict) = summary
+        .verdict
         .as_ref()
-        .filter(|verdict| verdict.tier != Tier::Affirming)
+        .filter(|verdict| verdict.verdict != Tier::Affirming.word())
     {
         tokens.extend(verdict.reasons.iter().map(String::as_str));
     }
     tokens.extend(deviations.iter().map(|deviation| deviation.reason.as_str()));
+    let sources = likely::Sources::new(office, &id, now, &deviations)?;
     let mut reasons: Vec<ReasonView> = Vec::new();
     for token in tokens {
         if reasons.iter().any(|reason| reason.reason == token) {
@@ -346,7 +433,7 @@ fn explanation(
             deviations: deviations
                 .iter()
                 .filter(|deviation| deviation.reason == token)
-                .map(deviation_view)
+                .map(|deviation| views::deviation(deviation, sources.likely(deviation)))
                 .collect(),
         });
     }
@@ -360,25 +447,6 @@ fn explanation(
 /// Enough of an id to tell devices apart, for texts.
 fn short(id: DeviceId) -> String {
     hex::encode(&id.0[..4])
-}
-
-fn deviation_view(deviation: &Deviation) -> DeviationView {
-    DeviationView {
-        path: deviation.path.as_deref().map(printable),
-        measured: deviation.measured.as_deref().map(hex::encode),
-        expected: deviation
-            .expected
-            .iter()
-            .map(|expected| ExpectedView {
-                value: hex::encode(&expected.value),
-                source: expected.source.clone(),
-            })
-            .collect(),
-        since: deviation.since,
-        record: deviation.record,
-        pcr: deviation.pcr,
-        note: deviation.note.clone(),
-    }
 }
 
 #[cfg(test)]

@@ -16,8 +16,9 @@ use super::{ErrorCode, ErrorView, Request, Response};
 /// Name of the socket in the state directory.
 pub const FILE: &str = "admin.sock";
 
-/// Longest request, in bytes: a name, an id and who decided.
-pub const MAX_REQUEST: u64 = 4 * 1024;
+/// Longest request, in bytes: the largest manifest in base64, and room. Only the verifier's own user
+/// can send one.
+pub const MAX_REQUEST: u64 = (crate::manifest::MAX_MANIFEST as u64).div_ceil(3) * 4 + 4 * 1024;
 
 /// Longest response, in bytes: 500 devices take about 250 kB; 200 deviations with paths of 4 kB that
 /// are escaped byte for byte, 3.3 MB.

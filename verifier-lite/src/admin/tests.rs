@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 
 use super::*;
-use crate::store::{Expected, RedbStore};
+use crate::store::{Deviation, Expected, RedbStore};
 use crate::test_util::TempDir;
 use socket::ClientError;
 
@@ -34,6 +34,15 @@ fn filled(dir: &TempDir) -> RedbStore {
     ];
     store.commit(&changes, Durability::Immediate).unwrap();
     store
+}
+
+fn handle(store: &mut dyn Store, now: u64, request: &Request) -> (Response, Option<Effect>) {
+    let mut office = Office {
+        store,
+        policies: &Policies::default(),
+        key: None,
+    };
+    super::handle(&mut office, now, request)
 }
 
 fn refusal(store: &mut dyn Store, request: &Request) -> ErrorCode {
@@ -264,8 +273,9 @@ fn the_socket_carries_requests_and_outlives_bad_clients() {
     });
     for bytes in bad {
         let mut stream = UnixStream::connect(&path).unwrap();
-        // The far end hangs up on what is too long.
+        // The far end hangs up on what is no whole line.
         let _ = stream.write_all(bytes);
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
         let mut answer = String::new();
         let _ = std::io::Read::read_to_string(&mut stream, &mut answer);
         assert!(

@@ -4,10 +4,13 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::admin::{self, Request, Response, socket};
+use crate::admin::{self, Effect, Office, Request, Response, socket};
+use crate::policy::{Policies, Sweep};
+use crate::signing_key::SigningKey;
 use crate::store::{RedbStore, StoreError};
 
 use super::{Context, Failure};
+use crate::{daemon, server};
 use socket::ClientError;
 
 /// How long a verifier may take from opening its store to listening.
@@ -43,7 +46,7 @@ fn call(context: &Context, request: &Request) -> Result<Response, Failure> {
         Err(error) => return Err(error.into()),
     }
     match RedbStore::open(state) {
-        Ok(mut store) => Ok(admin::handle(&mut store, context.now, request).0),
+        Ok(mut store) => Ok(on_the_store(context, &mut store, request)),
         Err(StoreError::Missing(path)) => Err(Failure(format!(
             "no verifier runs on {}, and there is no store {}; start mote-verifier, \
              or give its state directory with --state",
@@ -63,6 +66,25 @@ fn call(context: &Context, request: &Request) -> Result<Response, Failure> {
         ))),
         Err(error) => Err(error.into()),
     }
+}
+
+/// What a verifier would do, without one.
+fn on_the_store(context: &Context, store: &mut RedbStore, request: &Request) -> Response {
+    let policies = Policies::default();
+    let key = SigningKey::load(&context.state.join(daemon::KEY)).ok();
+    let mut office = Office {
+        store,
+        policies: &policies,
+        key: key.as_ref(),
+    };
+    let (response, effect) = admin::handle(&mut office, context.now, request);
+    if effect != Some(Effect::PolicyChanged) {
+        return response;
+    }
+    let mut sweep = Sweep::default();
+    server::with_sweep(response, |max| {
+        sweep.go_on(office.store, &policies, context.now, max)
+    })
 }
 
 /// Asks a verifier that has the store open but does not listen yet.

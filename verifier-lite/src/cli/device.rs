@@ -54,6 +54,20 @@ Compare the id with the one that mote-agent prints on the device before you admi
         /// The new name.
         name: String,
     },
+    /// Put a device into groups, which policies can be bound to.
+    #[command(after_help = "\
+Examples:
+  motectl device label gate-7 gate canary
+  motectl device label gate-7 --remove canary")]
+    Label {
+        /// Name, or the first digits of the id.
+        device: String,
+        /// Labels to give it.
+        labels: Vec<String>,
+        /// A label to take from it. May be given several times.
+        #[arg(long, value_name = "LABEL")]
+        remove: Vec<String>,
+    },
     /// Forget a device: its keys, sessions, log and verdicts. It may say hello anew.
     Remove {
         /// Name, or the first digits of the id.
@@ -90,11 +104,34 @@ pub(super) fn run(context: &Context, command: Command) -> Outcome {
         ),
         Command::Rename { device, name } => (Request::DeviceRename { device, name }, "renamed"),
         Command::Remove { device } => (Request::DeviceRemove { device }, "removed"),
+        Command::Label {
+            device,
+            labels,
+            remove,
+        } => return label(context, device, labels, remove),
     };
     match ask(context, &request)? {
         Response::Changed(device) => {
             context.show(&device, |device| format!("{done} {}\n", title(device)))
         }
+        other => unexpected(&other),
+    }
+}
+
+fn label(context: &Context, device: String, add: Vec<String>, remove: Vec<String>) -> Outcome {
+    let request = Request::DeviceLabel {
+        device,
+        add,
+        remove,
+    };
+    match ask(context, &request)? {
+        Response::Changed(device) => context.show(&device, |device| {
+            let labels = match device.labels.as_slice() {
+                [] => "no labels".to_owned(),
+                labels => labels.join(", "),
+            };
+            format!("{}: {labels}\n", title(device))
+        }),
         other => unexpected(&other),
     }
 }
@@ -179,6 +216,14 @@ fn all(context: &Context, device: &DeviceDetail) -> String {
     if let Some(name) = &summary.name {
         line("name", name);
     }
+    if !summary.labels.is_empty() {
+        line("labels", &summary.labels.join(", "));
+    }
+    let policies = match summary.policies.as_slice() {
+        [] => "none bound: every stored manifest is allowed".to_owned(),
+        policies => policies.join(", "),
+    };
+    line("policy", &policies);
     line("admission", &admission(now, &summary.admission));
     line("verdict", &verdict(now, summary.verdict.as_ref()));
     line("enrolled", &time::both(now, summary.enrolled_at));

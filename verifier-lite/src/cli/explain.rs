@@ -56,7 +56,7 @@ fn of_reason(context: &Context, reason: &ReasonView) -> String {
     out
 }
 
-fn of_deviation(context: &Context, deviation: &DeviationView) -> String {
+pub(super) fn of_deviation(context: &Context, deviation: &DeviationView) -> String {
     let subject = match (&deviation.path, deviation.pcr) {
         (Some(path), _) => path.clone(),
         (None, Some(pcr)) => format!("PCR {pcr}"),
@@ -85,6 +85,9 @@ fn of_deviation(context: &Context, deviation: &DeviationView) -> String {
     }
     if let Some(note) = &deviation.note {
         out.push_str(&wrap("      note      ", 16, note));
+    }
+    if let Some(likely) = &deviation.likely {
+        out.push_str(&wrap("      cause     ", 16, likely));
     }
     out
 }

@@ -8,7 +8,10 @@ use std::path::PathBuf;
 use clap::Subcommand;
 use serde::Serialize;
 
-use super::{Context, Failure, Outcome};
+use super::backend::{ask, unexpected};
+use super::text::table;
+use super::{Context, Failure, Outcome, stored};
+use crate::admin::{KeyView, Request, Response};
 use crate::hex;
 use crate::signing_key::{PublicKey, SigningKey};
 
@@ -26,6 +29,29 @@ A key is never replaced: move an old one away first.")]
         #[arg(long, short, value_name = "KEY", default_value = "mote.key")]
         out: PathBuf,
     },
+    /// Believe what a key signs.
+    #[command(after_help = "\
+Examples:
+  motectl key trust image.key.pub --manifests
+  motectl key trust security.key.pub --policies")]
+    Trust {
+        /// A public key (PEM).
+        #[arg(value_name = "KEY.pub")]
+        file: PathBuf,
+        /// Manifests only, unless --policies is given too. Default: both.
+        #[arg(long)]
+        manifests: bool,
+        /// Policies only, unless --manifests is given too. Default: both.
+        #[arg(long)]
+        policies: bool,
+    },
+    /// Believe a key no longer. The manifests that it signed count no longer either.
+    Distrust {
+        /// The first digits of its id.
+        key: String,
+    },
+    /// List the keys that are believed.
+    List,
     /// Show a public key and its id.
     Show {
         /// A public key (PEM).
@@ -72,11 +98,42 @@ pub(super) fn run(context: &Context, command: Command) -> Outcome {
             };
             show(context, Some(out), public, key.public_key())
         }
+        Command::Trust {
+            file,
+            manifests,
+            policies,
+        } => {
+            let both = manifests == policies;
+            let request = Request::KeyTrust {
+                pem: PublicKey::load(&file)?.to_pem()?,
+                manifests: manifests || both,
+                policies: policies || both,
+            };
+            stored(context, "", &request)
+        }
+        Command::Distrust { key } => stored(context, "", &Request::KeyDistrust { key }),
+        Command::List => match ask(context, &Request::KeyList)? {
+            Response::Keys(keys) => context.show(&keys, |keys| in_a_table(keys)),
+            other => unexpected(&other),
+        },
         Command::Show { file } => {
             let key = PublicKey::load(&file)?;
             show(context, None, file, &key)
         }
     }
+}
+
+fn in_a_table(keys: &[KeyView]) -> String {
+    if keys.is_empty() {
+        return "no key is trusted; `motectl key trust KEY.pub` adds one\n".to_owned();
+    }
+    let mut rows = vec![["KEY", "MANIFESTS", "POLICIES"].map(String::from)];
+    let yes = |is: bool| if is { "yes" } else { "-" }.to_owned();
+    rows.extend(
+        keys.iter()
+            .map(|key| [key.key_id.clone(), yes(key.manifests), yes(key.policies)]),
+    );
+    table([16, 9, 8], &rows)
 }
 
 fn show(context: &Context, private: Option<PathBuf>, public: PathBuf, key: &PublicKey) -> Outcome {

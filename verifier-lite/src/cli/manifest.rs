@@ -4,14 +4,20 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use clap::Subcommand;
 use mote_schemas::tpm::Digest;
 use serde::Serialize;
 
-use super::{Context, Failure, Outcome, time};
+use super::backend::{ask, unexpected};
+use super::text::table;
+use super::{Context, Failure, Outcome, stored, time};
+use crate::admin::{ManifestView, Request, Response};
 use crate::convert::{corim, keylime};
 use crate::hex;
-use crate::manifest::{BootExpectations, Manifest, SignedManifest, VerifiedManifest};
+use crate::manifest::envelope::read_file;
+use crate::manifest::{BootExpectations, MAX_MANIFEST, Manifest, SignedManifest, VerifiedManifest};
 use crate::printable::printable;
 use crate::signing_key::PublicKey;
 
@@ -71,6 +77,25 @@ What the other format cannot say is left out, and named on standard error.")]
         #[arg(long, value_name = "KEY.pub", required = true)]
         key: Vec<PathBuf>,
     },
+    /// Store manifests: they count for every device whose policy allows them.
+    #[command(after_help = "\
+Examples:
+  motectl key trust image.key.pub --manifests
+  motectl manifest add edge-1.4.mote
+
+What is stored of the devices is appraised anew; none of them has to send anything.")]
+    Add {
+        /// Signed by a trusted key.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
+    /// List the stored manifests.
+    List,
+    /// Forget a stored manifest.
+    Remove {
+        /// name-version, or the first digits of its SHA-256.
+        manifest: String,
+    },
 }
 
 /// A format to export to.
@@ -82,6 +107,14 @@ pub(super) enum Format {
 
 pub(super) fn run(context: &Context, command: Command) -> Outcome {
     match command {
+        Command::Add { files } => add(context, &files),
+        Command::List => match ask(context, &Request::ManifestList)? {
+            Response::Manifests(manifests) => {
+                context.show(&manifests, |manifests| in_a_table(manifests))
+            }
+            other => unexpected(&other),
+        },
+        Command::Remove { manifest } => stored(context, "", &Request::ManifestRemove { manifest }),
         Command::Build(options) => build::run(context, *options),
         Command::Show { file, key, files } => show(context, &file, &key, files),
         Command::Export {
@@ -104,6 +137,40 @@ pub(super) fn run(context: &Context, command: Command) -> Outcome {
             })
         }
     }
+}
+
+/// One by one: a file that is refused does not undo those before it, and its name is in the error.
+fn add(context: &Context, files: &[PathBuf]) -> Outcome {
+    let mut out = String::new();
+    for file in files {
+        let bytes = read_file(file, MAX_MANIFEST)?;
+        SignedManifest::parse(&bytes)
+            .and_then(|signed| signed.claims())
+            .map_err(|error| error.in_file(file))?;
+        let request = Request::ManifestAdd {
+            data: STANDARD.encode(bytes),
+        };
+        out += &stored(context, "added ", &request)
+            .map_err(|Failure(why)| Failure(format!("{}: {why}", file.display())))?;
+    }
+    Ok(out)
+}
+
+fn in_a_table(manifests: &[ManifestView]) -> String {
+    if manifests.is_empty() {
+        return "no manifest is stored; `motectl manifest add` adds one\n".to_owned();
+    }
+    let mut rows = vec![["NAME", "VERSION", "FILES", "SIGNED BY", "SHA-256"].map(String::from)];
+    rows.extend(manifests.iter().map(|manifest| {
+        [
+            printable(manifest.name.as_bytes()),
+            printable(manifest.version.as_bytes()),
+            manifest.files.to_string(),
+            manifest.key_id.clone(),
+            manifest.digest.clone(),
+        ]
+    }));
+    table([20, 16, 8, 16, 64], &rows)
 }
 
 #[derive(Serialize)]

@@ -3,12 +3,14 @@
 //! Results go to standard output, in words or with `--json` for machines; everything else to standard
 //! error. Exit code 0: done; 1: refused, failed or not trusted, with the reason; 2: wrong usage.
 
-use std::fmt::Display;
+use std::fmt::{Display, Write as _};
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use crate::admin::{Request, Response};
 
 mod backend;
 mod bootlog;
@@ -17,6 +19,8 @@ mod explain;
 mod ima;
 mod key;
 mod manifest;
+mod policy;
+mod result;
 mod text;
 mod time;
 mod verify;
@@ -36,11 +40,14 @@ Examples:
   motectl manifest build --rootfs build/rootfs --sign image.key -o edge-1.3.mote
   motectl device list
   motectl device admit 3f9a --name gate-7
+  motectl policy bind gates group:gate
   motectl explain gate-7
+  motectl result gate-7 --jwt
+
   motectl verify evidence.cbor --nonce 5e1f... --ak gate-7.ak --manifest edge-1.3.mote \\
     --manifest-key image.key.pub"
 )]
-/// Works with a Mote verifier: its devices, its manifests, its keys.
+/// Works with a Mote verifier: its devices, manifests, policies, keys and results.
 struct Arguments {
     /// The verifier's state directory.
     #[arg(long, global = true, env = "MOTE_STATE", value_name = "DIR", default_value = DEFAULT_STATE)]
@@ -56,7 +63,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Make, look at and check reference values of an image.
+    /// Make, check and store reference values of an image.
     #[command(subcommand)]
     Manifest(manifest::Command),
     /// Look at boot event logs.
@@ -65,7 +72,10 @@ enum Command {
     /// Look at IMA measurement lists.
     #[command(subcommand)]
     Ima(ima::Command),
-    /// Make signing keys.
+    /// Make, store and bind appraisal policies: what is allowed on which devices.
+    #[command(subcommand)]
+    Policy(policy::Command),
+    /// Make signing keys, and say which to trust.
     #[command(subcommand)]
     Key(key::Command),
     /// See devices and decide about them.
@@ -80,6 +90,8 @@ Examples:
         /// Name, or the first digits of the id.
         device: String,
     },
+    /// Print a device's attestation result (EAR), signed by the verifier, for relying parties.
+    Result(result::Options),
     /// Appraise evidence that `mote-agent evidence` wrote to a file, without verifier or network.
     Verify(verify::Verify),
 }
@@ -114,7 +126,9 @@ pub fn main() -> ExitCode {
         Command::Ima(command) => ima::run(&context, command),
         Command::Key(command) => key::run(&context, command),
         Command::Device(command) => device::run(&context, command),
+        Command::Policy(command) => policy::run(&context, command),
         Command::Explain { device } => explain::run(&context, device),
+        Command::Result(options) => result::run(&context, options),
         Command::Verify(options) => verify::run(&context, &options).map(|(text, good)| {
             trusted = good;
             text
@@ -151,6 +165,45 @@ impl Context {
         text.push('\n');
         Ok(text)
     }
+}
+
+/// What a stored, bound or removed object led to.
+fn stored(context: &Context, verb: &str, request: &Request) -> Outcome {
+    match backend::ask(context, request)? {
+        response @ Response::Stored { .. } => {
+            context.show(&response, |response| stored_in_words(verb, response))
+        }
+        other => backend::unexpected(&other),
+    }
+}
+
+fn stored_in_words(verb: &str, response: &Response) -> String {
+    let Response::Stored {
+        what,
+        appraised,
+        changed,
+        done,
+    } = response
+    else {
+        return String::new();
+    };
+    let devices = |n: u64| match n {
+        1 => "1 device".to_owned(),
+        n => format!("{n} devices"),
+    };
+    let mut text = format!("{verb}{what}\n");
+    if *appraised > 0 {
+        let _ = writeln!(
+            text,
+            "appraised {} anew: {} with another verdict",
+            devices(*appraised),
+            devices(*changed)
+        );
+    }
+    if !done {
+        text.push_str("more devices are being appraised anew\n");
+    }
+    text
 }
 
 fn print(text: &str) -> ExitCode {

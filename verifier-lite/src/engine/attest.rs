@@ -8,26 +8,25 @@
 mod elided;
 mod records;
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use log::{debug, warn};
 use mote_schemas::ima::Endian;
 use mote_schemas::message::{Beat, PcrBanks, Ranges, Tier, Wants};
 use mote_schemas::pcr::PcrValues;
 use mote_schemas::reason::{Reason, Severity};
-use mote_schemas::tpm::{ClockInfo, Digest, HashAlg, PcrSelection, Public};
+use mote_schemas::tpm::{ClockInfo, HashAlg, PcrSelection, Public};
 
 use super::outcome::Refusal;
 use super::{Engine, Internal, Now, Settings, boot, boot_log};
-use crate::appraise::{self, ReferenceLookup, appraise_next};
+use crate::appraise::{ReferenceLookup, appraise_next};
 use crate::ima_signature::LearnedKeys;
-use crate::known::KnownRecords;
-use crate::manifest::ReferenceValues;
-use crate::prefix::{Certified, IMA_PCR, LogState, Outcome, PendingLog, PrefixError};
+use crate::policy::{EffectivePolicy, Policies, Settled, reappraise, settle};
+use crate::prefix::{Certified, IMA_PCR, LogState, Outcome, PendingLog, PrefixError, values_of};
 use crate::quote::{Continuity, VerifiedQuote};
 use crate::signature::VerifyingKey;
 use crate::store::{
-    Admission, BootState, Change, Content, Deviation, DeviceId, DeviceRecord, Durability, Expected,
+    Admission, BootState, Change, Content, Deviation, DeviceId, DeviceRecord, Durability,
     OutstandingQuote, PcrBank, PcrValue, Record, RecordId, Store, VerdictRecord,
 };
 
@@ -60,9 +59,8 @@ impl Standing {
 /// A message's worth of evidence.
 pub(super) struct Attestation<'e> {
     store: &'e dyn Store,
-    references: &'e dyn ReferenceLookup,
-    reference_values: &'e ReferenceValues,
-    known: &'e KnownRecords,
+    policies: &'e Policies,
+    policy: Arc<EffectivePolicy>,
     settings: &'e Settings,
     now: Now,
     device: DeviceId,
@@ -95,11 +93,11 @@ impl<'e> Attestation<'e> {
             None => 0,
         };
         record.last_seen = Some(now.unix);
-        Ok(Attestation {
-            store: engine.store.as_ref(),
-            references: engine.references.as_ref(),
-            reference_values: engine.references.as_ref(),
-            known: &engine.known,
+        let store = engine.store.as_ref();
+        let mut attestation = Attestation {
+            store,
+            policies: &engine.policies,
+            policy: engine.policies.for_device(store, &device, now.unix)?,
             settings: &engine.settings,
             now,
             device,
@@ -112,7 +110,25 @@ impl<'e> Attestation<'e> {
             waits_for_boot_log: false,
             changes: Vec::new(),
             durability: Durability::Batched,
-        })
+        };
+        attestation.follow_policy()?;
+        Ok(attestation)
+    }
+
+    /// Appraises what is stored anew, if that was under another policy than the device has now.
+    fn follow_policy(&mut self) -> Result<(), Internal> {
+        let due = self.record.boot.as_ref();
+        if !due.is_some_and(|boot| reappraise::is_due(boot, &self.policy)) {
+            return Ok(());
+        }
+        let (device, policy, now) = (&self.device, &self.policy, self.now.unix);
+        let anew = reappraise::reappraise(self.store, device, &self.record, policy, now)?;
+        if let (Some(anew), Some(boot)) = (anew, &mut self.record.boot) {
+            boot.content = anew.content;
+            self.changes.extend(anew.changes);
+            self.must_be_durable();
+        }
+        Ok(())
     }
 
     pub(super) fn is_admitted(&self) -> bool {
@@ -409,7 +425,7 @@ impl<'e> Attestation<'e> {
             return Ok(Err(error));
         }
 
-        let mut claims = values(&quote.claims);
+        let mut claims = values_of(&quote.claims);
         let mut outcome = log.certify(&verified, &claims, true);
         if matches!(outcome, Err(PrefixError::PcrDigestMismatch)) {
             // The log went on between the quote and the reading of the PCRs: without the values of
@@ -461,22 +477,16 @@ impl<'e> Attestation<'e> {
         boot.certified = state.records;
         boot.log_pcrs = state.log_pcrs;
         boot.pcrs = banks(state);
-        let (boot_log, awaited) = boot_log::evidence(self.store, &self.device, boot)?;
-        // What is expected of a log that is still awaited is judged when it is here.
-        let mut references = self.references.boot().to_vec();
-        self.waits_for_boot_log = false;
-        if awaited {
-            for reference in &mut references {
-                self.waits_for_boot_log |= !std::mem::take(&mut reference.expectations).is_empty();
-            }
-        } else if let Some(state) = &mut boot.boot_log {
-            state.due = false;
+        let evidence = boot_log::evidence(self.store, &self.device, boot, self.policy.boot())?;
+        self.waits_for_boot_log = evidence.needed;
+        if let Some(log) = boot.boot_log.as_mut().filter(|_| !evidence.awaited) {
+            log.due = false;
         }
         let boot_found = boot::appraise(
             &before,
             certified.prefix(),
-            boot_log.as_deref(),
-            &references,
+            evidence.log.as_deref(),
+            &evidence.references,
             self.now.unix,
         );
         let padded = state.padded.iter().map(|alg| alg.to_u16()).collect();
@@ -489,65 +499,26 @@ impl<'e> Attestation<'e> {
             boot.guessed = None;
         }
         boot.in_full = boot.in_full.filter(|end| *end > boot.certified);
-        let clock_safe = boot.clock_safe;
 
         let mut content = std::mem::take(&mut boot.content);
         let mut learned = LearnedKeys::from_ders(content.learned_keys.iter().map(|der| &der[..]));
-        let appraisal = appraise_next(certified, self.references, &mut learned, Endian::Little);
+        let policy = self.policy.as_ref();
+        let appraisal = appraise_next(certified, policy, &mut learned, Endian::Little);
         content.learned_keys = learned.ders().map(|der| der.to_vec().into()).collect();
-        for deviation in appraisal.deviations {
-            let token = deviation.fault.reason().token();
-            if !content.reasons.iter().any(|known| known == token) {
-                content.reasons.push(token.to_owned());
-            }
-            self.changes.push(Change::AddDeviation(
-                self.device,
-                self.stored_deviation(deviation),
-            ));
-        }
-        if let Some(found) = boot_found {
-            content.tier = content.tier.max(found.tier);
-            for deviation in found.deviations {
-                if !content.reasons.contains(&deviation.reason) {
-                    content.reasons.push(deviation.reason.clone());
-                }
-                self.changes
-                    .push(Change::AddDeviation(self.device, deviation));
-            }
-        }
-        content.tier = content.tier.max(appraisal.tier).max(Tier::Affirming);
-        let mut tier = content.tier;
-        let mut reasons = reasons_of(&content.reasons);
-        if let Some(boot) = &mut self.record.boot {
-            boot.content = content;
-        }
-        if !clock_safe {
-            reasons.push(Reason::ClockUnsafe);
-            tier = tier.max(Tier::Warning);
-        }
-        // The weightiest first: the wire carries eight.
-        reasons.sort_by_key(|reason| std::cmp::Reverse(reason.severity()));
+        let of_boot = boot_found.map_or_else(Vec::new, |found| found.deviations);
+        let (ak, now) = (&self.record.ak_public, self.now.unix);
+        let settled = settle(policy, ak, boot, content, appraisal, of_boot, now);
+        let Settled {
+            content,
+            deviations,
+            tier,
+            reasons,
+        } = settled;
+        boot.content = content;
+        let found = deviations.into_iter();
+        self.changes
+            .extend(found.map(|deviation| Change::AddDeviation(self.device, deviation)));
         self.set_verdict(tier, &reasons, None)
-    }
-
-    fn stored_deviation(&self, deviation: appraise::Deviation) -> Deviation {
-        Deviation {
-            reason: deviation.fault.reason().token().to_owned(),
-            since: self.now.unix,
-            record: Some(deviation.record),
-            pcr: None,
-            path: (!deviation.path.is_empty()).then_some(deviation.path),
-            measured: deviation.measured.map(|measured| measured.digest),
-            expected: deviation
-                .expected
-                .iter()
-                .map(|known| Expected {
-                    value: known.digest.as_bytes().to_vec(),
-                    source: known.manifest.clone(),
-                })
-                .collect(),
-            note: deviation.note,
-        }
     }
 
     /// Why a log that does not replay does not.
@@ -709,20 +680,8 @@ fn log_state(boot: &BootState) -> LogState {
             .flatten()
             .filter_map(|alg| HashAlg::from_u16(*alg))
             .collect(),
-        values: values(&boot.pcrs),
+        values: values_of(&boot.pcrs),
     }
-}
-
-fn values(banks: &[PcrBank]) -> BTreeMap<(HashAlg, u32), Digest> {
-    banks
-        .iter()
-        .filter_map(|bank| Some((HashAlg::from_u16(bank.alg)?, &bank.values)))
-        .flat_map(|(alg, values)| values.iter().map(move |value| (alg, value)))
-        .filter_map(|(alg, value)| {
-            let digest = Digest::new(alg, &value.value)?;
-            Some(((alg, u32::from(value.index)), digest))
-        })
-        .collect()
 }
 
 fn banks(state: &LogState) -> Vec<PcrBank> {

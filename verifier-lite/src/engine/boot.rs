@@ -1,6 +1,5 @@
 //! Measured boot in a device's verdict: once a boot, and again if a PCR of it changes.
 
-use mote_schemas::message::Tier;
 use mote_schemas::reason::Reason;
 
 use crate::boot::{self, BootAppraisal};
@@ -9,14 +8,13 @@ use crate::prefix::CertifiedPrefix;
 use crate::store::{BootState, Deviation, Expected, PcrBank};
 
 /// What the boot adds to a verdict.
-pub(super) struct Found {
-    pub(super) tier: Tier,
-    pub(super) deviations: Vec<Deviation>,
+pub(crate) struct Found {
+    pub(crate) deviations: Vec<Deviation>,
 }
 
 /// Appraises the boot if this is the first quote that certifies records of it, if since `before` a PCR
 /// has changed that IMA does not extend, or if its log has not been judged yet.
-pub(super) fn appraise(
+pub(crate) fn appraise(
     before: &BootState,
     prefix: &CertifiedPrefix,
     log: Option<&[u8]>,
@@ -35,7 +33,6 @@ pub(super) fn appraise(
         first || !known.any(|token| token == reason.token())
     };
     Some(Found {
-        tier: appraisal.tier(),
         deviations: stored(appraisal, now)
             .filter(|(reason, _)| new(*reason))
             .map(|(_, deviation)| deviation)

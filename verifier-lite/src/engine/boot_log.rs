@@ -20,8 +20,10 @@ use super::attest::{Attestation, Standing};
 use super::evidence::Answer;
 use super::outcome::Refusal;
 use super::{Engine, Internal, Now};
+use crate::manifest::BootReference;
 use crate::store::{
     Admission, BootLogState, BootState, Change, DeviceRecord, Durability, PcrBank, Store,
+    StoreError,
 };
 
 /// Uploads in one boot that may miss their digest: the first perhaps by another device's fault.
@@ -52,7 +54,7 @@ pub(super) fn of_boot(
     store: &dyn Store,
     device: &DeviceId,
     boot: &BootState,
-) -> Result<BootLog, Internal> {
+) -> Result<BootLog, StoreError> {
     let named = boot.boot_log.as_ref();
     let Some((state, digest)) = named.and_then(|state| Some((state, state.digest?))) else {
         return Ok(BootLog::None);
@@ -213,18 +215,42 @@ impl Engine {
     }
 }
 
-/// The bytes to judge a boot by, and whether they are still awaited.
-pub(super) fn evidence(
+/// What to judge a boot by.
+pub(crate) struct Evidence {
+    /// The log, if all of it is here.
+    pub(crate) log: Option<Vec<u8>>,
+    /// What to compare with; what is expected of a log that is still awaited is judged when it is here.
+    pub(crate) references: Vec<BootReference>,
+    /// The log is still awaited.
+    pub(crate) awaited: bool,
+    /// And something is expected of it.
+    pub(crate) needed: bool,
+}
+
+/// What there is now to judge this boot by.
+pub(crate) fn evidence(
     store: &dyn Store,
     device: &DeviceId,
     boot: &BootState,
-) -> Result<(Option<Vec<u8>>, bool), Internal> {
-    Ok(match of_boot(store, device, boot)? {
-        BootLog::None => (None, false),
+    references: &[BootReference],
+) -> Result<Evidence, StoreError> {
+    let mut evidence = Evidence {
+        log: None,
+        references: references.to_vec(),
+        awaited: false,
+        needed: false,
+    };
+    match of_boot(store, device, boot)? {
+        BootLog::None => {}
+        BootLog::Known(digest) => evidence.log = store.boot_log(&digest)?,
         BootLog::Awaited(offset) => {
             debug!("device {device}: boot log awaited from {offset} on");
-            (None, true)
+            evidence.awaited = true;
+            for reference in &mut evidence.references {
+                let expected = std::mem::take(&mut reference.expectations);
+                evidence.needed |= !expected.is_empty();
+            }
         }
-        BootLog::Known(digest) => (store.boot_log(&digest)?, false),
-    })
+    }
+    Ok(evidence)
 }

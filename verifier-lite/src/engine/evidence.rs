@@ -116,7 +116,8 @@ impl Engine {
             "device {device}: session {kid} opened, {}",
             standing.tier.word()
         );
-        let known = self.known.len() as u64 + self.store.record_count()?;
+        let store = self.store.as_ref();
+        let known = self.policies.known_records(store)?.len() as u64 + store.record_count()?;
         let length = (known > 0).then(|| prefix_length(known));
         self.reply(&standing, Some(&nonce), length).map(Ok)
     }

@@ -27,8 +27,8 @@
 
 mod attest;
 mod blockwise;
-mod boot;
-mod boot_log;
+pub(crate) mod boot;
+pub(crate) mod boot_log;
 mod channel;
 mod discovery;
 mod echo;
@@ -37,8 +37,6 @@ mod hello;
 mod outcome;
 mod overload;
 mod peer;
-
-use std::sync::Arc;
 
 use aws_lc_rs::rand;
 use log::{debug, error};
@@ -49,9 +47,9 @@ use mote_schemas::oscore::OscoreOption;
 use mote_schemas::reason::Reason;
 use mote_schemas::time::Instant;
 
+use crate::admin::Office;
 use crate::admission::AdmissionRules;
-use crate::known::KnownRecords;
-use crate::manifest::ReferenceValues;
+use crate::policy::{Policies, Sweep, Swept};
 use crate::signing_key::SigningKey;
 use crate::store::{Admission, DeviceId, DeviceRecord, Store, StoreError};
 use blockwise::Transfers;
@@ -114,8 +112,7 @@ pub struct Engine {
     store: Box<dyn Store>,
     key: SigningKey,
     rules: AdmissionRules,
-    references: Arc<ReferenceValues>,
-    known: KnownRecords,
+    policies: Policies,
     settings: Settings,
     echo: EchoKey,
     dedup: Box<Dedup<Peer, Option<Box<Answered>>, DEDUP>>,
@@ -123,6 +120,7 @@ pub struct Engine {
     hellos: Hellos,
     bucket: Bucket,
     channels: Channels,
+    swept: Sweep,
     /// Devices that wait for admission.
     waiting: usize,
 }
@@ -166,15 +164,14 @@ impl Engine {
         store: Box<dyn Store>,
         key: SigningKey,
         rules: AdmissionRules,
-        references: Arc<ReferenceValues>,
         settings: Settings,
     ) -> Result<Self, Internal> {
         let secret = random::<32>()?;
         Ok(Engine {
             key,
             rules,
-            known: KnownRecords::new(&references),
-            references,
+            policies: Policies::default(),
+            swept: Sweep::default(),
             echo: EchoKey::new(&secret),
             dedup: Box::new(Dedup::new(&Parameters::default())),
             transfers: Transfers::new(),
@@ -248,6 +245,22 @@ impl Engine {
     /// The store, for the operator's requests.
     pub fn store(&mut self) -> &mut dyn Store {
         self.store.as_mut()
+    }
+
+    /// Appraises up to `max` devices anew where the operator has changed what is allowed: see
+    /// [`Sweep::go_on`].
+    pub fn sweep(&mut self, now: u64, max: usize) -> Result<Swept, StoreError> {
+        let store = self.store.as_mut();
+        self.swept.go_on(store, &self.policies, now, max)
+    }
+
+    /// The store, its policies and the verifier's key, for the operator's requests.
+    pub fn office(&mut self) -> Office<'_> {
+        Office {
+            store: self.store.as_mut(),
+            policies: &self.policies,
+            key: Some(&self.key),
+        }
     }
 
     /// Forgets what is cached of a device whose stored record somebody else has changed.

@@ -102,7 +102,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Manifest, ManifestError> {
 }
 
 /// Whether `given` is the one deterministic encoding, which is `canonical`.
-pub(super) fn check_spelling(given: &[u8], canonical: &[u8]) -> Result<(), ManifestError> {
+pub(crate) fn check_spelling(given: &[u8], canonical: &[u8]) -> Result<(), ManifestError> {
     if given == canonical {
         return Ok(());
     }
@@ -111,10 +111,10 @@ pub(super) fn check_spelling(given: &[u8], canonical: &[u8]) -> Result<(), Manif
 }
 
 /// A decoder whose every error says at which byte and what was wrong there.
-pub(super) struct Reader<'b>(pub(super) Decoder<'b>);
+pub(crate) struct Reader<'b>(pub(crate) Decoder<'b>);
 
 impl<'b> Reader<'b> {
-    pub(super) fn item<T>(
+    pub(crate) fn item<T>(
         &mut self,
         what: &'static str,
         read: impl FnOnce(&mut Decoder<'b>) -> Result<T, minicbor::decode::Error>,
@@ -132,13 +132,13 @@ impl<'b> Reader<'b> {
 
     /// Length of a definite-length array. Each of its items takes a byte at least, so a length
     /// that passes cannot make anyone allocate more than a multiple of the file's size.
-    pub(super) fn array(&mut self, what: &'static str) -> Result<usize, ManifestError> {
+    pub(crate) fn array(&mut self, what: &'static str) -> Result<usize, ManifestError> {
         let offset = self.0.position();
         let length = self.item(what, Decoder::array)?;
         self.definite(offset, length, 1)
     }
 
-    pub(super) fn map(&mut self, what: &'static str) -> Result<usize, ManifestError> {
+    pub(crate) fn map(&mut self, what: &'static str) -> Result<usize, ManifestError> {
         let offset = self.0.position();
         let length = self.item(what, Decoder::map)?;
         self.definite(offset, length, 2)
@@ -159,14 +159,14 @@ impl<'b> Reader<'b> {
     }
 
     /// A byte string in one piece. `Decoder::bytes` would also refuse the chunked form.
-    pub(super) fn bytes(&mut self, what: &'static str) -> Result<&'b [u8], ManifestError> {
+    pub(crate) fn bytes(&mut self, what: &'static str) -> Result<&'b [u8], ManifestError> {
         if self.0.datatype().is_ok_and(|t| t == Type::BytesIndef) {
             return Err(ManifestError::at(self.0.position(), Fault::NotCanonical));
         }
         self.item(what, Decoder::bytes)
     }
 
-    pub(super) fn text(&mut self, what: &'static str) -> Result<&'b str, ManifestError> {
+    pub(crate) fn text(&mut self, what: &'static str) -> Result<&'b str, ManifestError> {
         if self.0.datatype().is_ok_and(|t| t == Type::StringIndef) {
             return Err(ManifestError::at(self.0.position(), Fault::NotCanonical));
         }
@@ -174,7 +174,7 @@ impl<'b> Reader<'b> {
     }
 
     /// A map key, which must come after `previous`.
-    pub(super) fn key(&mut self, previous: Option<u64>) -> Result<u64, ManifestError> {
+    pub(crate) fn key(&mut self, previous: Option<u64>) -> Result<u64, ManifestError> {
         let offset = self.0.position();
         let key = self.item("an unsigned map key", Decoder::u64)?;
         match previous {
@@ -186,7 +186,7 @@ impl<'b> Reader<'b> {
         }
     }
 
-    pub(super) fn end(&self) -> Result<(), ManifestError> {
+    pub(crate) fn end(&self) -> Result<(), ManifestError> {
         if self.0.position() == self.0.input().len() {
             return Ok(());
         }
@@ -230,7 +230,7 @@ impl<'b> Reader<'b> {
         })
     }
 
-    fn format(&mut self) -> Result<(), ManifestError> {
+    pub(crate) fn format(&mut self) -> Result<(), ManifestError> {
         let offset = self.0.position();
         match self.item("a format version", Decoder::u64)? {
             FORMAT => Ok(()),
@@ -297,7 +297,7 @@ impl<'b> Reader<'b> {
         Ok(FileEntry { path, digests })
     }
 
-    fn exclusions(&mut self) -> Result<Vec<String>, ManifestError> {
+    pub(crate) fn exclusions(&mut self) -> Result<Vec<String>, ManifestError> {
         let start = self.0.position();
         let count = self.array("a list of exclusions")?;
         if count == 0 {

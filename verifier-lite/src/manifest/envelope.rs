@@ -1,4 +1,4 @@
-//! The `COSE_Sign1` envelope of a manifest (RFC 9052, 4.2; ES256 of RFC 9053, 2.1).
+//! The `COSE_Sign1` envelope of manifests and policies (RFC 9052, 4.2; ES256 of RFC 9053, 2.1).
 //!
 //! Everything in the file is attacker's until [`SignedManifest::verify`] has returned: the key id
 //! only selects which trusted key to try, and the payload is not even parsed before the signature
@@ -29,21 +29,29 @@ mod header {
 
 /// The manifest signed with `key`, as it goes into a file. Same manifest, same key: same bytes.
 pub fn sign(manifest: &Manifest, key: &SigningKey) -> Result<Vec<u8>, ManifestError> {
-    let protected = encode_header(key.public_key().key_id());
-    let payload = codec::encode(manifest);
-    let signature = key
-        .sign_deterministic(&signature_structure(&protected, &payload))
-        .map_err(|_| Fault::CannotSign)?;
-    let bytes = encode_envelope(&protected, &payload, &signature);
+    let bytes = seal(CONTENT_TYPE, &codec::encode(manifest), key)?;
     if bytes.len() > MAX_MANIFEST {
-        return Err(Fault::Oversize.into());
+        return Err(Fault::Oversize(MAX_MANIFEST).into());
     }
     Ok(bytes)
 }
 
-/// A file that looks like a signed manifest. Nothing in it is believed yet.
+/// `payload` of this content type, signed with `key`.
+pub(crate) fn seal(
+    content_type: &str,
+    payload: &[u8],
+    key: &SigningKey,
+) -> Result<Vec<u8>, ManifestError> {
+    let protected = encode_header(content_type, key.public_key().key_id());
+    let signature = key
+        .sign_deterministic(&signature_structure(&protected, payload))
+        .map_err(|_| Fault::CannotSign)?;
+    Ok(encode_envelope(&protected, payload, &signature))
+}
+
+/// A signed object, taken apart. Nothing in it is believed yet.
 #[derive(Clone, Debug)]
-pub struct SignedManifest {
+pub(crate) struct Envelope {
     protected: Vec<u8>,
     payload: Vec<u8>,
     payload_offset: usize,
@@ -52,23 +60,15 @@ pub struct SignedManifest {
     digest: [u8; 32],
 }
 
-impl SignedManifest {
-    /// Reads a file of at most [`MAX_MANIFEST`] bytes. Errors name it.
-    pub fn read(file: &Path) -> Result<Self, ManifestError> {
-        let mut bytes = Vec::new();
-        File::open(file)
-            .and_then(|opened| {
-                let limit = MAX_MANIFEST as u64 + 1;
-                opened.take(limit).read_to_end(&mut bytes)
-            })
-            .map_err(|error| ManifestError::from(Fault::Io(error)).in_file(file))?;
-        Self::parse(&bytes).map_err(|error| error.in_file(file))
-    }
-
-    /// Takes the envelope apart.
-    pub fn parse(bytes: &[u8]) -> Result<Self, ManifestError> {
-        if bytes.len() > MAX_MANIFEST {
-            return Err(Fault::Oversize.into());
+impl Envelope {
+    /// Takes apart an object of at most `max` bytes, whose content type must be this one.
+    pub(crate) fn parse(
+        bytes: &[u8],
+        content_type: &'static str,
+        max: usize,
+    ) -> Result<Self, ManifestError> {
+        if bytes.len() > max {
+            return Err(Fault::Oversize(max).into());
         }
         let mut d = Reader(Decoder::new(bytes));
         if d.item("a COSE_Sign1 (tag 18)", Decoder::tag)? != COSE_SIGN1 {
@@ -82,7 +82,7 @@ impl SignedManifest {
             return Err(ManifestError::at(offset, Fault::Expected("an array of 4")));
         }
         let protected = d.bytes("the protected header")?;
-        let key_id = decode_header(protected)
+        let key_id = decode_header(protected, content_type)
             .map_err(|error| error.shifted(d.0.position() - protected.len()))?;
         let offset = d.0.position();
         if d.map("the unprotected header (a map)")? != 0 {
@@ -108,26 +108,31 @@ impl SignedManifest {
         })
     }
 
-    /// Key id of the claimed signer: the first 8 bytes of SHA-256 of its SPKI.
-    pub fn key_id(&self) -> [u8; 8] {
+    pub(crate) fn key_id(&self) -> [u8; 8] {
         self.key_id
     }
 
     /// SHA-256 of the whole file.
-    pub fn digest(&self) -> [u8; 32] {
+    pub(crate) fn digest(&self) -> [u8; 32] {
         self.digest
     }
 
-    /// What the file says, for showing to people. **Not verified.**
-    pub fn claims(&self) -> Result<Manifest, ManifestError> {
-        codec::decode(&self.payload).map_err(|error| error.shifted(self.payload_offset))
+    /// What `decode` makes of the payload; its errors name bytes of the file.
+    pub(crate) fn claims<T>(
+        &self,
+        decode: impl FnOnce(&[u8]) -> Result<T, ManifestError>,
+    ) -> Result<T, ManifestError> {
+        decode(&self.payload).map_err(|error| error.shifted(self.payload_offset))
     }
 
-    /// The proof that one of `trusted` signed exactly this manifest.
-    pub fn verify(&self, trusted: &[PublicKey]) -> Result<VerifiedManifest, ManifestError> {
+    /// Whether one of `trusted` signed exactly this.
+    pub(crate) fn verify<'k>(
+        &self,
+        trusted: impl IntoIterator<Item = &'k PublicKey>,
+    ) -> Result<(), ManifestError> {
         let message = signature_structure(&self.protected, &self.payload);
         let mut named = trusted
-            .iter()
+            .into_iter()
             .filter(|key| key.key_id() == self.key_id)
             .peekable();
         if named.peek().is_none() {
@@ -136,10 +141,60 @@ impl SignedManifest {
         if !named.any(|key| key.verify(&message, &self.signature)) {
             return Err(Fault::WrongSignature.into());
         }
+        Ok(())
+    }
+}
+
+/// The bytes of a file, if they are at most `max`. Errors name it.
+pub(crate) fn read_file(file: &Path, max: usize) -> Result<Vec<u8>, ManifestError> {
+    let mut bytes = Vec::new();
+    File::open(file)
+        .and_then(|opened| opened.take(max as u64 + 1).read_to_end(&mut bytes))
+        .map_err(|error| ManifestError::from(Fault::Io(error)).in_file(file))?;
+    if bytes.len() > max {
+        return Err(ManifestError::from(Fault::Oversize(max)).in_file(file));
+    }
+    Ok(bytes)
+}
+
+/// A file that looks like a signed manifest. Nothing in it is believed yet.
+#[derive(Clone, Debug)]
+pub struct SignedManifest(Envelope);
+
+impl SignedManifest {
+    /// Reads a file of at most [`MAX_MANIFEST`] bytes. Errors name it.
+    pub fn read(file: &Path) -> Result<Self, ManifestError> {
+        let bytes = read_file(file, MAX_MANIFEST)?;
+        Self::parse(&bytes).map_err(|error| error.in_file(file))
+    }
+
+    /// Takes the envelope apart.
+    pub fn parse(bytes: &[u8]) -> Result<Self, ManifestError> {
+        Envelope::parse(bytes, CONTENT_TYPE, MAX_MANIFEST).map(Self)
+    }
+
+    /// Key id of the claimed signer: the first 8 bytes of SHA-256 of its SPKI.
+    pub fn key_id(&self) -> [u8; 8] {
+        self.0.key_id()
+    }
+
+    /// SHA-256 of the whole file.
+    pub fn digest(&self) -> [u8; 32] {
+        self.0.digest()
+    }
+
+    /// What the file says, for showing to people. **Not verified.**
+    pub fn claims(&self) -> Result<Manifest, ManifestError> {
+        self.0.claims(codec::decode)
+    }
+
+    /// The proof that one of `trusted` signed exactly this manifest.
+    pub fn verify(&self, trusted: &[PublicKey]) -> Result<VerifiedManifest, ManifestError> {
+        self.0.verify(trusted)?;
         Ok(VerifiedManifest {
             manifest: self.claims()?,
-            key_id: self.key_id,
-            digest: self.digest,
+            key_id: self.key_id(),
+            digest: self.digest(),
         })
     }
 }
@@ -176,7 +231,7 @@ impl VerifiedManifest {
 }
 
 /// `Sig_structure` of a `COSE_Sign1` without external data (RFC 9052, 4.4).
-fn signature_structure(protected: &[u8], payload: &[u8]) -> Vec<u8> {
+pub(crate) fn signature_structure(protected: &[u8], payload: &[u8]) -> Vec<u8> {
     in_memory(|e| {
         e.array(4)?.str("Signature1")?.bytes(protected)?;
         e.bytes(&[])?.bytes(payload)?.ok()
@@ -190,15 +245,15 @@ fn encode_envelope(protected: &[u8], payload: &[u8], signature: &[u8; SIGNATURE_
     })
 }
 
-fn encode_header(key_id: [u8; 8]) -> Vec<u8> {
+fn encode_header(content_type: &str, key_id: [u8; 8]) -> Vec<u8> {
     in_memory(|e| {
         e.map(3)?.u64(header::ALG)?.i64(ES256)?;
-        e.u64(header::CONTENT_TYPE)?.str(CONTENT_TYPE)?;
+        e.u64(header::CONTENT_TYPE)?.str(content_type)?;
         e.u64(header::KID)?.bytes(&key_id)?.ok()
     })
 }
 
-fn decode_header(bytes: &[u8]) -> Result<[u8; 8], ManifestError> {
+fn decode_header(bytes: &[u8], expected: &'static str) -> Result<[u8; 8], ManifestError> {
     let mut d = Reader(Decoder::new(bytes));
     let (mut alg, mut content_type, mut key_id) = (None, None, None);
     let mut previous = None;
@@ -222,20 +277,20 @@ fn decode_header(bytes: &[u8]) -> Result<[u8; 8], ManifestError> {
         }
     }
     d.end()?;
-    if content_type != Some(CONTENT_TYPE) {
-        return Err(Fault::NotAManifest.into());
+    if content_type != Some(expected) {
+        return Err(Fault::AnotherKind(expected).into());
     }
     if alg != Some(ES256) {
         return Err(Fault::Expected("ES256 as the algorithm").into());
     }
     let key_id = key_id.ok_or(Fault::MissingKey("the key id"))?;
-    codec::check_spelling(bytes, &encode_header(key_id))?;
+    codec::check_spelling(bytes, &encode_header(expected, key_id))?;
     Ok(key_id)
 }
 
-type Encoded = Result<(), minicbor::encode::Error<std::convert::Infallible>>;
+pub(crate) type Encoded = Result<(), minicbor::encode::Error<std::convert::Infallible>>;
 
-fn in_memory(write: impl FnOnce(&mut Encoder<Vec<u8>>) -> Encoded) -> Vec<u8> {
+pub(crate) fn in_memory(write: impl FnOnce(&mut Encoder<Vec<u8>>) -> Encoded) -> Vec<u8> {
     let mut encoder = Encoder::new(Vec::new());
     match write(&mut encoder) {
         Ok(()) => encoder.into_writer(),

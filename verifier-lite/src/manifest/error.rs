@@ -1,11 +1,11 @@
-//! What can be wrong with a manifest, and where.
+//! What can be wrong with a manifest or a policy, and where.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use bstr::BString;
 
-/// Why a manifest was refused. It is always refused whole.
+/// Why a manifest or a policy was refused. It is always refused whole.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Fault {
@@ -15,8 +15,8 @@ pub enum Fault {
     Truncated,
     /// Goes on after its end.
     TrailingBytes,
-    /// Larger than [`MAX_MANIFEST`](super::MAX_MANIFEST).
-    Oversize,
+    /// Larger than this many bytes.
+    Oversize(usize),
     /// More items than a manifest may have.
     TooMany(&'static str),
     /// Well-formed, but not in the one deterministic encoding (RFC 8949, 4.2.1).
@@ -33,8 +33,8 @@ pub enum Fault {
     UnsupportedFormat(u64),
     /// A hash algorithm that this version cannot compare.
     UnsupportedHash(i64),
-    /// A `COSE_Sign1`, but of something else.
-    NotAManifest,
+    /// A `COSE_Sign1`, but of something else than this content type.
+    AnotherKind(&'static str),
     /// Name or version is empty, too long, or has control characters.
     BadLabel(&'static str),
     /// A path occurs twice.
@@ -55,6 +55,12 @@ pub enum Fault {
     BadPcr,
     /// Boot expectations that no boot could meet.
     BadBoot(&'static str),
+    /// Not the JSON of a policy: what, and in which line and column.
+    Json(String),
+    /// A policy that contradicts itself or says something out of range.
+    BadPolicy(&'static str),
+    /// A reason that a policy may not weigh, and why.
+    BadWeight(String, &'static str),
     /// Signed by nobody that the caller trusts.
     UnknownSigner([u8; 8]),
     /// Claims a signer that did not sign these bytes.
@@ -63,7 +69,7 @@ pub enum Fault {
     CannotSign,
 }
 
-/// A manifest that was refused: which file, where in it, and why.
+/// A manifest or policy that was refused: which file, where in it, and why.
 #[derive(Debug)]
 pub struct ManifestError {
     file: Option<PathBuf>,
@@ -72,7 +78,7 @@ pub struct ManifestError {
 }
 
 impl ManifestError {
-    pub(super) fn at(offset: usize, fault: Fault) -> Self {
+    pub(crate) fn at(offset: usize, fault: Fault) -> Self {
         Self {
             file: None,
             offset: Some(offset as u64),
@@ -81,7 +87,7 @@ impl ManifestError {
     }
 
     /// The same error, `by` bytes further on: what was parsed lies inside something else.
-    pub(super) fn shifted(mut self, by: usize) -> Self {
+    pub(crate) fn shifted(mut self, by: usize) -> Self {
         self.offset = self.offset.map(|offset| offset + by as u64);
         self
     }
@@ -139,9 +145,9 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Io(error) => write!(f, "{error}"),
-            Self::Truncated => f.write_str("the manifest is truncated"),
-            Self::TrailingBytes => f.write_str("bytes follow after the end of the manifest"),
-            Self::Oversize => write!(f, "larger than {} bytes", super::MAX_MANIFEST),
+            Self::Truncated => f.write_str("the file is truncated"),
+            Self::TrailingBytes => f.write_str("bytes follow after its end"),
+            Self::Oversize(max) => write!(f, "larger than {max} bytes"),
             Self::TooMany(what) => write!(f, "too many {what}"),
             Self::NotCanonical => {
                 f.write_str("not in deterministic encoding (RFC 8949, section 4.2.1)")
@@ -155,11 +161,14 @@ impl fmt::Display for Fault {
             Self::DuplicateKey(key) => write!(f, "key {key} occurs twice"),
             Self::UnsupportedFormat(version) => write!(
                 f,
-                "manifest format {version} is not known to this version (it knows 1): \
-                 upgrade the verifier or build the manifest with this motectl"
+                "format {version} is not known to this version (it knows 1): \
+                 upgrade the verifier, or build the file with this motectl"
             ),
             Self::UnsupportedHash(alg) => write!(f, "hash algorithm {alg} is not supported"),
-            Self::NotAManifest => f.write_str("a signed object, but not a manifest"),
+            Self::AnotherKind(kind) => write!(f, "a signed object, but not of type {kind}"),
+            Self::Json(why) => f.write_str(why),
+            Self::BadPolicy(why) => f.write_str(why),
+            Self::BadWeight(token, why) => write!(f, "reason {token:?}: {why}"),
             Self::BadLabel(field) => write!(
                 f,
                 "{field} must have 1 to {} bytes and no control characters",

@@ -25,8 +25,8 @@ use bstr::{BStr, BString, ByteSlice};
 mod boot;
 mod boot_codec;
 pub mod build;
-mod codec;
-mod envelope;
+pub(crate) mod codec;
+pub(crate) mod envelope;
 mod error;
 mod reference;
 pub mod sums;
@@ -219,7 +219,7 @@ fn merge(mut files: Vec<FileEntry>) -> Vec<FileEntry> {
     files
 }
 
-fn check_label(field: &'static str, label: &str) -> Result<(), Fault> {
+pub(crate) fn check_label(field: &'static str, label: &str) -> Result<(), Fault> {
     if label.is_empty() || label.len() > MAX_LABEL || label.chars().any(char::is_control) {
         return Err(Fault::BadLabel(field));
     }
@@ -240,7 +240,7 @@ fn check_path(path: &BStr) -> Result<(), Fault> {
 }
 
 /// `*` and `?` stop at `/`, `**` does not; the glob must match the whole path.
-fn compile_glob(glob: &str) -> Result<globset::Glob, Fault> {
+pub(crate) fn compile_glob(glob: &str) -> Result<globset::Glob, Fault> {
     let bad = |why: String| Fault::BadGlob(glob.to_owned(), why);
     if glob.is_empty() || glob.len() > MAX_PATH {
         return Err(bad("must have 1 to 4096 bytes".to_owned()));

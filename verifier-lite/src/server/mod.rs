@@ -25,6 +25,8 @@ use rustls::ServerConfig;
 
 use crate::admin::{self, Effect, Request, Response, socket};
 use crate::engine::{Engine, Now};
+use crate::policy::Swept;
+use crate::store::StoreError;
 use stream::Limits;
 
 /// Longest time for which a batched commit waits to become durable.
@@ -32,6 +34,13 @@ const FLUSH: Duration = Duration::from_secs(1);
 
 /// How soon a request to stop is noticed.
 const TICK: Duration = Duration::from_millis(200);
+
+/// Devices looked at in one go when what is allowed has changed: the devices' messages wait that long.
+const SWEEP: usize = 16;
+
+/// How long an operator waits for devices to be appraised anew; less than
+/// [`socket::PATIENCE`].
+const ANSWER: Duration = Duration::from_secs(5);
 
 /// Largest datagram that UDP carries.
 const MAX_DATAGRAM: usize = 65_535;
@@ -107,6 +116,9 @@ fn serve_devices(
             if let Err(error) = lock(engine).flush() {
                 error!("{error}");
             }
+            if let Err(error) = lock(engine).sweep(unix(), SWEEP) {
+                error!("{error}");
+            }
             flushed = Clock::now();
         }
     }
@@ -140,15 +152,52 @@ fn serve_operators(engine: &Mutex<Engine>, listener: &UnixListener, stop: &Atomi
 }
 
 fn answer(engine: &Mutex<Engine>, request: &Request) -> Response {
-    let mut engine = lock(engine);
-    let (response, effect) = admin::handle(engine.store(), unix(), request);
+    let mut guard = lock(engine);
+    let (response, effect) = admin::handle(&mut guard.office(), unix(), request);
     match effect {
         Some(Effect::AdmissionChanged(device) | Effect::DeviceRemoved(device)) => {
-            engine.device_changed(&device);
+            guard.device_changed(&device);
+        }
+        Some(Effect::PolicyChanged) => {
+            drop(guard);
+            return with_sweep(response, |max| lock(engine).sweep(unix(), max));
         }
         Some(Effect::Renamed(_)) | None => {}
     }
     response
+}
+
+/// Appraises devices anew for [`ANSWER`] at most, and tells the operator how far that went; what is left
+/// goes on beside the devices' messages.
+pub(crate) fn with_sweep(
+    response: Response,
+    mut sweep: impl FnMut(usize) -> Result<Swept, StoreError>,
+) -> Response {
+    let deadline = Clock::now() + ANSWER;
+    let mut total = Swept::default();
+    while !total.done && Clock::now() < deadline {
+        match sweep(SWEEP) {
+            Ok(swept) => {
+                total.appraised += swept.appraised;
+                total.changed += swept.changed;
+                total.done = swept.done;
+            }
+            // What was stored is stored; the rest is tried again.
+            Err(error) => {
+                error!("{error}");
+                break;
+            }
+        }
+    }
+    match response {
+        Response::Stored { what, .. } => Response::Stored {
+            what,
+            appraised: total.appraised,
+            changed: total.changed,
+            done: total.done,
+        },
+        response => response,
+    }
 }
 
 /// The engine holds no state that a panic elsewhere could have left half-changed: commits are atomic.

@@ -40,6 +40,24 @@ impl fmt::Debug for RecordId {
     }
 }
 
+/// What an object of the operator is. Each kind has names of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum ObjectKind {
+    /// A public key that may sign manifests or policies; by its key id.
+    Key = 1,
+    /// A signed manifest, as its file; by the SHA-256 of that.
+    Manifest = 2,
+    /// A signed appraisal policy, as its file; by name and version.
+    Policy = 3,
+    /// Names of policies; by whom they are bound to.
+    Binding = 4,
+    /// Labels of a device; by its id.
+    Labels = 5,
+    /// Keys whose IMA signatures count; one object, named `all`.
+    ImaKeys = 6,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -18,7 +18,7 @@ mod redb;
 mod tables;
 
 pub use self::redb::RedbStore;
-pub use ids::RecordId;
+pub use ids::{ObjectKind, RecordId};
 pub use mote_schemas::message::{DeviceId, Kid, Tier};
 pub use records::{
     Admission, BootLogState, BootState, Content, Deviation, DeviceRecord, Expected, NonceRecord,
@@ -108,6 +108,10 @@ pub enum Change {
     AddDeviation(DeviceId, Deviation),
     /// Forget the deviations: another boot, or appraised anew.
     ClearDeviations(DeviceId),
+    /// Add or replace an object of the operator, by name; counts up [`Store::generation`].
+    PutObject(ObjectKind, String, Vec<u8>),
+    /// Forget an object; counts up [`Store::generation`].
+    RemoveObject(ObjectKind, String),
 }
 
 /// Changes that happen together or not at all.
@@ -181,6 +185,15 @@ pub trait Store: Send {
 
     /// Number of deviations of the current boot.
     fn deviation_count(&self, device: &DeviceId) -> Result<u64, StoreError>;
+
+    /// Names of all objects of this kind, sorted.
+    fn object_names(&self, kind: ObjectKind) -> Result<Vec<String>, StoreError>;
+
+    /// An object of the operator: the bytes that were put.
+    fn object(&self, kind: ObjectKind, name: &str) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// Counts the changes of objects: as long as it stays, so do all of them.
+    fn generation(&self) -> Result<u64, StoreError>;
 
     /// Makes all of `changes`, or none of them when it fails.
     fn commit(&mut self, changes: &Commit, durability: Durability) -> Result<(), StoreError>;

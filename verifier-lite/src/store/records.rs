@@ -170,6 +170,9 @@ pub struct Content {
     /// Keys that the log has shown being added to a keyring that is learned from, DER.
     #[cbor(n(2), default)]
     pub learned_keys: Vec<minicbor::bytes::ByteVec>,
+    /// Id of the effective policy that it was reached under; none before the first.
+    #[cbor(n(3), with = "minicbor::bytes")]
+    pub policy: Option<[u8; 32]>,
 }
 
 /// A quote that was verified when it came and is verified again whenever it is used.

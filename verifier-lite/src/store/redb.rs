@@ -17,12 +17,12 @@ use redb::{
 };
 
 use super::tables::{
-    DEVIATIONS, DEVICES, ID, LOGS, META, PREFIX, PREFIXES, RECORDS, SCHEMA, SCHEMA_KEY, SESSIONS,
-    VERDICTS, from_bytes,
+    DEVIATIONS, DEVICES, GENERATION_KEY, ID, LOGS, META, OBJECTS, PREFIX, PREFIXES, RECORDS,
+    SCHEMA, SCHEMA_KEY, SESSIONS, VERDICTS, from_bytes,
 };
 use super::{
-    Commit, Deviation, DeviceId, DeviceRecord, Durability, Kid, Record, RecordId, SessionRecord,
-    Store, StoreError, VerdictRecord,
+    Commit, Deviation, DeviceId, DeviceRecord, Durability, Kid, ObjectKind, Record, RecordId,
+    SessionRecord, Store, StoreError, VerdictRecord,
 };
 
 mod boot_log;
@@ -334,6 +334,33 @@ impl Store for RedbStore {
     fn deviation_count(&self, device: &DeviceId) -> Result<u64, StoreError> {
         let table = self.read()?.open_table(DEVIATIONS).map_err(failed)?;
         count(&table, device)
+    }
+
+    fn object_names(&self, kind: ObjectKind) -> Result<Vec<String>, StoreError> {
+        let table = self.read()?.open_table(OBJECTS).map_err(failed)?;
+        let range = table.range((kind as u8, "")..).map_err(failed)?;
+        let mut names = Vec::new();
+        for entry in range {
+            let (key, _) = entry.map_err(failed)?;
+            let (of, name) = key.value();
+            if of != kind as u8 {
+                break;
+            }
+            names.push(name.to_owned());
+        }
+        Ok(names)
+    }
+
+    fn object(&self, kind: ObjectKind, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let table = self.read()?.open_table(OBJECTS).map_err(failed)?;
+        let value = table.get((kind as u8, name)).map_err(failed)?;
+        Ok(value.map(|value| value.value().to_vec()))
+    }
+
+    fn generation(&self) -> Result<u64, StoreError> {
+        let table = self.read()?.open_table(META).map_err(failed)?;
+        let value = table.get(GENERATION_KEY).map_err(failed)?;
+        Ok(value.map_or(0, |value| value.value()))
     }
 
     fn commit(&mut self, changes: &Commit, durability: Durability) -> Result<(), StoreError> {

@@ -10,6 +10,7 @@ pub(super) const SCHEMA: u64 = 1;
 
 pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 pub(super) const SCHEMA_KEY: &str = "schema";
+pub(super) const GENERATION_KEY: &str = "generation";
 
 /// Device id -> `DeviceRecord`.
 pub(super) const DEVICES: TableDefinition<'_, &[u8; 16], &[u8]> = TableDefinition::new("devices");
@@ -29,6 +30,8 @@ pub(super) const VERDICTS: TableDefinition<'_, (&[u8; 16], u64), &[u8]> =
 /// Device, ordinal -> `Deviation`.
 pub(super) const DEVIATIONS: TableDefinition<'_, (&[u8; 16], u64), &[u8]> =
     TableDefinition::new("deviations");
+/// Kind, name -> an object of the operator, as it was put.
+pub(super) const OBJECTS: TableDefinition<'_, (u8, &str), &[u8]> = TableDefinition::new("objects");
 
 /// SHA-256 -> time, boot event log.
 pub(super) const BOOT_LOGS: TableDefinition<'_, &[u8; 32], (u64, &[u8])> =

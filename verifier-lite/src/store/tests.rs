@@ -54,6 +54,7 @@ fn device() -> DeviceRecord {
                 tier: Tier::Warning,
                 reasons: vec!["clock-unsafe".into()],
                 learned_keys: vec![vec![0x30, 1, 2].into()],
+                policy: Some([7; 32]),
             },
         }),
         last_seen: Some(4_000),

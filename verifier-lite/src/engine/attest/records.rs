@@ -91,6 +91,7 @@ impl Attestation<'_> {
                     }
                 }
                 Ok(Item::Known(run)) => {
+                    let known = self.policies.known_records(self.store)?;
                     for prefix in run.prefixes() {
                         let number = taken.number;
                         taken.push(|| {
@@ -98,8 +99,7 @@ impl Attestation<'_> {
                                 return Ok(None);
                             }
                             guessed = true;
-                            let (known, references) = (self.known, self.reference_values);
-                            Ok(known.resolve(references, self.store, prefix)?)
+                            Ok(known.resolve(self.store, prefix)?)
                         })?;
                     }
                 }

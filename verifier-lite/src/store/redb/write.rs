@@ -4,11 +4,11 @@ use mote_schemas::tpm::HashAlg;
 use redb::{ReadableTable, WriteTransaction};
 
 use super::super::tables::{PREFIX, PREFIXES, SEGMENT, to_bytes};
-use super::super::{Change, MAX_DEVIATIONS, Record};
+use super::super::{Change, MAX_DEVIATIONS, ObjectKind, Record};
 use super::{
-    DEVIATIONS, DEVICES, DeviceId, Durability, ID, Kid, LOGS, META, RECORDS, RecordId, RedbStore,
-    SCHEMA, SCHEMA_KEY, SESSIONS, Segment, SessionRecord, StoreError, VERDICTS, count, decode,
-    failed, last_segment, of_device,
+    DEVIATIONS, DEVICES, DeviceId, Durability, GENERATION_KEY, ID, Kid, LOGS, META, OBJECTS,
+    RECORDS, RecordId, RedbStore, SCHEMA, SCHEMA_KEY, SESSIONS, Segment, SessionRecord, StoreError,
+    VERDICTS, count, decode, failed, last_segment, of_device,
 };
 use crate::log_entry::LogEntry;
 use crate::prefix::IMA_PCR;
@@ -41,6 +41,7 @@ impl RedbStore {
             transaction.open_table(LOGS).map_err(failed)?;
             transaction.open_table(VERDICTS).map_err(failed)?;
             transaction.open_table(DEVIATIONS).map_err(failed)?;
+            transaction.open_table(OBJECTS).map_err(failed)?;
             Ok(())
         })
     }
@@ -145,7 +146,32 @@ impl Writer {
                     .retain_in(of_device(device), |_, _| false)
                     .map_err(failed)?;
             }
+            Change::PutObject(kind, name, bytes) => {
+                let mut table = self.0.open_table(OBJECTS).map_err(failed)?;
+                table
+                    .insert((*kind as u8, name.as_str()), bytes.as_slice())
+                    .map_err(failed)?;
+                self.count_up()?;
+            }
+            Change::RemoveObject(kind, name) => self.remove_object(*kind, name)?,
         }
+        Ok(())
+    }
+
+    fn remove_object(&self, kind: ObjectKind, name: &str) -> Result<(), StoreError> {
+        let mut table = self.0.open_table(OBJECTS).map_err(failed)?;
+        let removed = table.remove((kind as u8, name)).map_err(failed)?;
+        if removed.is_some() {
+            self.count_up()?;
+        }
+        Ok(())
+    }
+
+    fn count_up(&self) -> Result<(), StoreError> {
+        let mut meta = self.0.open_table(META).map_err(failed)?;
+        let value = meta.get(GENERATION_KEY).map_err(failed)?;
+        let next = value.map_or(0, |value| value.value()) + 1;
+        meta.insert(GENERATION_KEY, next).map_err(failed)?;
         Ok(())
     }
 
@@ -185,6 +211,8 @@ impl Writer {
         for kid in theirs {
             table.remove(kid.as_bytes()).map_err(failed)?;
         }
+        self.remove_object(ObjectKind::Labels, &id.to_string())?;
+        self.remove_object(ObjectKind::Binding, &crate::policy::device_target(id))?;
         let mut table = self.0.open_table(LOGS).map_err(failed)?;
         let logs = (&id.0, 0, 0)..=(&id.0, u64::MAX, u64::MAX);
         table.retain_in(logs, |_, _| false).map_err(failed)?;
