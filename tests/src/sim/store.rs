@@ -22,25 +22,14 @@ use mote_verifier::store::{
 struct State {
     devices: BTreeMap<DeviceId, DeviceRecord>,
     sessions: BTreeMap<Kid, SessionRecord>,
+    boot_logs: BTreeMap<[u8; 32], (u64, Vec<u8>)>,
+    boot_uploads: BTreeMap<[u8; 32], (u64, Vec<u8>)>,
     records: BTreeMap<RecordId, Arc<Record>>,
     logs: BTreeMap<(DeviceId, u64), Vec<RecordId>>,
     verdicts: BTreeMap<DeviceId, Vec<VerdictRecord>>,
     deviations: BTreeMap<DeviceId, Vec<Deviation>>,
     objects: BTreeMap<(ObjectKind, String), Vec<u8>>,
     generation: u64,
-    boot_logs: BTreeMap<[u8; 32], (u64, Vec<u8>)>,
-    boot_uploads: BTreeMap<[u8; 32], (u64, Vec<u8>)>,
-}
-
-/// Makes room for one more.
-fn drop_oldest(table: &mut BTreeMap<[u8; 32], (u64, Vec<u8>)>, max: u64) {
-    while table.len() as u64 >= max {
-        let oldest = table.iter().min_by_key(|(key, (at, _))| (*at, **key));
-        let Some(oldest) = oldest.map(|(key, _)| *key) else {
-            return;
-        };
-        table.remove(&oldest);
-    }
 }
 
 impl State {
@@ -102,26 +91,6 @@ impl State {
                     log.truncate(usize::try_from(*from).unwrap_or(usize::MAX));
                 }
             }
-            Change::AddVerdict(device, verdict) => {
-                self.must_exist(device)?;
-                let verdicts = self.verdicts.entry(*device).or_default();
-                verdicts.push(verdict.clone());
-            }
-            Change::AddDeviation(device, deviation) => {
-                self.must_exist(device)?;
-                let deviations = self.deviations.entry(*device).or_default();
-                if (deviations.len() as u64) < MAX_DEVIATIONS {
-                    deviations.push(deviation.clone());
-                }
-            }
-            Change::ClearDeviations(device) => {
-                self.deviations.remove(device);
-            }
-            Change::PutObject(kind, name, bytes) => {
-                self.objects.insert((*kind, name.clone()), bytes.clone());
-                self.generation += 1;
-            }
-            Change::RemoveObject(kind, name) => self.remove_object(*kind, name.clone()),
             Change::PutBootLog { digest, bytes, at } => {
                 if !self.boot_logs.contains_key(digest) {
                     drop_oldest(&mut self.boot_logs, MAX_BOOT_LOGS);
@@ -149,6 +118,26 @@ impl State {
             Change::DropBootUpload(upload) => {
                 self.boot_uploads.remove(upload);
             }
+            Change::AddVerdict(device, verdict) => {
+                self.must_exist(device)?;
+                let verdicts = self.verdicts.entry(*device).or_default();
+                verdicts.push(verdict.clone());
+            }
+            Change::AddDeviation(device, deviation) => {
+                self.must_exist(device)?;
+                let deviations = self.deviations.entry(*device).or_default();
+                if (deviations.len() as u64) < MAX_DEVIATIONS {
+                    deviations.push(deviation.clone());
+                }
+            }
+            Change::ClearDeviations(device) => {
+                self.deviations.remove(device);
+            }
+            Change::PutObject(kind, name, bytes) => {
+                self.objects.insert((*kind, name.clone()), bytes.clone());
+                self.generation += 1;
+            }
+            Change::RemoveObject(kind, name) => self.remove_object(*kind, name.clone()),
         }
         Ok(())
     }
@@ -157,6 +146,17 @@ impl State {
         if self.objects.remove(&(kind, name)).is_some() {
             self.generation += 1;
         }
+    }
+}
+
+/// Makes room for one more.
+fn drop_oldest(table: &mut BTreeMap<[u8; 32], (u64, Vec<u8>)>, max: u64) {
+    while table.len() as u64 >= max {
+        let oldest = table.iter().min_by_key(|(key, (at, _))| (*at, **key));
+        let Some(oldest) = oldest.map(|(key, _)| *key) else {
+            return;
+        };
+        table.remove(&oldest);
     }
 }
 
@@ -291,6 +291,25 @@ impl Store for MemoryStore {
         Ok(self.0.lock().seen.records.len() as u64)
     }
 
+    fn boot_log(&self, digest: &[u8; 32]) -> Result<Option<Vec<u8>>, StoreError> {
+        let both = self.0.lock();
+        Ok(both.seen.boot_logs.get(digest).map(|(_, b)| b.clone()))
+    }
+
+    fn has_boot_log(&self, digest: &[u8; 32]) -> Result<bool, StoreError> {
+        Ok(self.0.lock().seen.boot_logs.contains_key(digest))
+    }
+
+    fn boot_upload_end(&self, upload: &[u8; 32]) -> Result<u32, StoreError> {
+        Ok(self.boot_upload(upload)?.len() as u32)
+    }
+
+    fn boot_upload(&self, upload: &[u8; 32]) -> Result<Vec<u8>, StoreError> {
+        let both = self.0.lock();
+        let found = both.seen.boot_uploads.get(upload);
+        Ok(found.map_or_else(Vec::new, |(_, bytes)| bytes.clone()))
+    }
+
     fn log_end(&self, device: &DeviceId, boot: u64) -> Result<u64, StoreError> {
         let both = self.0.lock();
         Ok(both.seen.logs.get(&(*device, boot)).map_or(0, Vec::len) as u64)
@@ -347,25 +366,6 @@ impl Store for MemoryStore {
 
     fn generation(&self) -> Result<u64, StoreError> {
         Ok(self.0.lock().seen.generation)
-    }
-
-    fn boot_log(&self, digest: &[u8; 32]) -> Result<Option<Vec<u8>>, StoreError> {
-        let both = self.0.lock();
-        Ok(both.seen.boot_logs.get(digest).map(|(_, b)| b.clone()))
-    }
-
-    fn has_boot_log(&self, digest: &[u8; 32]) -> Result<bool, StoreError> {
-        Ok(self.0.lock().seen.boot_logs.contains_key(digest))
-    }
-
-    fn boot_upload_end(&self, upload: &[u8; 32]) -> Result<u32, StoreError> {
-        Ok(self.boot_upload(upload)?.len() as u32)
-    }
-
-    fn boot_upload(&self, upload: &[u8; 32]) -> Result<Vec<u8>, StoreError> {
-        let both = self.0.lock();
-        let found = both.seen.boot_uploads.get(upload);
-        Ok(found.map_or_else(Vec::new, |(_, bytes)| bytes.clone()))
     }
 
     fn commit(&mut self, changes: &Commit, durability: Durability) -> Result<(), StoreError> {

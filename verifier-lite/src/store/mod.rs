@@ -79,16 +79,6 @@ pub enum Change {
         /// Absolute number of the first to forget; 0 forgets the whole boot.
         from: u64,
     },
-    /// Append to the device's history.
-    AddVerdict(DeviceId, VerdictRecord),
-    /// Add to the deviations of the current boot. Beyond [`MAX_DEVIATIONS`] it is dropped.
-    AddDeviation(DeviceId, Deviation),
-    /// Forget the deviations: another boot, or appraised anew.
-    ClearDeviations(DeviceId),
-    /// Add or replace an object of the operator, by name; counts up [`Store::generation`].
-    PutObject(ObjectKind, String, Vec<u8>),
-    /// Forget an object; counts up [`Store::generation`].
-    RemoveObject(ObjectKind, String),
     /// Keep a boot event log for the whole fleet. Beyond [`MAX_BOOT_LOGS`] the oldest goes.
     PutBootLog {
         /// SHA-256 of it.
@@ -112,6 +102,16 @@ pub enum Change {
     },
     /// Forget an upload, if there is one.
     DropBootUpload([u8; 32]),
+    /// Append to the device's history.
+    AddVerdict(DeviceId, VerdictRecord),
+    /// Add to the deviations of the current boot. Beyond [`MAX_DEVIATIONS`] it is dropped.
+    AddDeviation(DeviceId, Deviation),
+    /// Forget the deviations: another boot, or appraised anew.
+    ClearDeviations(DeviceId),
+    /// Add or replace an object of the operator, by name; counts up [`Store::generation`].
+    PutObject(ObjectKind, String, Vec<u8>),
+    /// Forget an object; counts up [`Store::generation`].
+    RemoveObject(ObjectKind, String),
 }
 
 /// Changes that happen together or not at all.
@@ -149,6 +149,18 @@ pub trait Store: Send {
     /// Number of IMA records kept, of all devices.
     fn record_count(&self) -> Result<u64, StoreError>;
 
+    /// A boot event log, by its SHA-256.
+    fn boot_log(&self, digest: &[u8; 32]) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// Whether this boot event log is kept.
+    fn has_boot_log(&self, digest: &[u8; 32]) -> Result<bool, StoreError>;
+
+    /// Bytes stored of an upload; 0 if there is none.
+    fn boot_upload_end(&self, upload: &[u8; 32]) -> Result<u32, StoreError>;
+
+    /// All that is stored of an upload.
+    fn boot_upload(&self, upload: &[u8; 32]) -> Result<Vec<u8>, StoreError>;
+
     /// Number of log records stored of this boot: where the next must begin.
     fn log_end(&self, device: &DeviceId, boot: u64) -> Result<u64, StoreError>;
 
@@ -182,18 +194,6 @@ pub trait Store: Send {
 
     /// Counts the changes of objects: as long as it stays, so do all of them.
     fn generation(&self) -> Result<u64, StoreError>;
-
-    /// A boot event log, by its SHA-256.
-    fn boot_log(&self, digest: &[u8; 32]) -> Result<Option<Vec<u8>>, StoreError>;
-
-    /// Whether this boot event log is kept.
-    fn has_boot_log(&self, digest: &[u8; 32]) -> Result<bool, StoreError>;
-
-    /// Bytes stored of an upload; 0 if there is none.
-    fn boot_upload_end(&self, upload: &[u8; 32]) -> Result<u32, StoreError>;
-
-    /// All that is stored of an upload.
-    fn boot_upload(&self, upload: &[u8; 32]) -> Result<Vec<u8>, StoreError>;
 
     /// Makes all of `changes`, or none of them when it fails.
     fn commit(&mut self, changes: &Commit, durability: Durability) -> Result<(), StoreError>;

@@ -5,7 +5,6 @@ use redb::{ReadableTable, WriteTransaction};
 
 use super::super::tables::{PREFIX, PREFIXES, SEGMENT, to_bytes};
 use super::super::{Change, MAX_DEVIATIONS, ObjectKind, Record};
-use super::boot_log;
 use super::{
     DEVIATIONS, DEVICES, DeviceId, Durability, GENERATION_KEY, ID, Kid, LOGS, META, OBJECTS,
     RECORDS, RecordId, RedbStore, SCHEMA, SCHEMA_KEY, SESSIONS, Segment, SessionRecord, StoreError,
@@ -34,6 +33,7 @@ impl RedbStore {
                     meta.insert(SCHEMA_KEY, SCHEMA).map_err(failed)?;
                 }
             }
+            super::boot_log::make_tables(transaction)?;
             transaction.open_table(DEVICES).map_err(failed)?;
             transaction.open_table(SESSIONS).map_err(failed)?;
             transaction.open_table(RECORDS).map_err(failed)?;
@@ -42,7 +42,6 @@ impl RedbStore {
             transaction.open_table(VERDICTS).map_err(failed)?;
             transaction.open_table(DEVIATIONS).map_err(failed)?;
             transaction.open_table(OBJECTS).map_err(failed)?;
-            boot_log::make_tables(transaction)?;
             Ok(())
         })
     }
@@ -112,6 +111,16 @@ impl Writer {
             Change::TruncateLog { device, boot, from } => {
                 self.truncate_log(device, *boot, *from)?;
             }
+            Change::PutBootLog { digest, bytes, at } => {
+                super::boot_log::put(&self.0, digest, bytes, *at)?;
+            }
+            Change::AppendBootUpload {
+                upload,
+                offset,
+                bytes,
+                at,
+            } => super::boot_log::append(&self.0, upload, *offset, bytes, *at)?,
+            Change::DropBootUpload(upload) => super::boot_log::drop_upload(&self.0, upload)?,
             Change::AddVerdict(device, verdict) => {
                 self.must_exist(device)?;
                 let mut table = self.0.open_table(VERDICTS).map_err(failed)?;
@@ -131,16 +140,6 @@ impl Writer {
                         .map_err(failed)?;
                 }
             }
-            Change::PutBootLog { digest, bytes, at } => {
-                boot_log::put(&self.0, digest, bytes, *at)?;
-            }
-            Change::AppendBootUpload {
-                upload,
-                offset,
-                bytes,
-                at,
-            } => boot_log::append(&self.0, upload, *offset, bytes, *at)?,
-            Change::DropBootUpload(upload) => boot_log::drop_upload(&self.0, upload)?,
             Change::ClearDeviations(device) => {
                 let mut table = self.0.open_table(DEVIATIONS).map_err(failed)?;
                 table
