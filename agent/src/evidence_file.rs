@@ -25,7 +25,7 @@ use crate::measurement_log::{FileLog, LogError, MeasurementLog, NATIVE_FORMAT};
 use crate::tpm::{PcrSelection, Tpm, TpmError};
 
 /// The boot event log of the first TPM (`drivers/char/tpm/eventlog`). Many small boards have none.
-pub const BOOT_LOG: &str = "/sys/kernel/security/tpm0/binary_bios_measurements";
+pub const BOOT_LOG: &str = crate::boot_log::DEFAULT_PATH;
 
 /// Room for the header: keys, certificate, quote and PCR values of four banks are below 16 kB.
 const MAX_HEADER: usize = 16 * 1024;

@@ -5,6 +5,7 @@
 //! |---|---|---|
 //! | [`tpm`] | the TPM behind the trait [`tpm::Tpm`] | `/dev/tpmrm0` or a swtpm |
 //! | [`measurement_log`] | the IMA list behind [`measurement_log::MeasurementLog`] | securityfs, read-only |
+//! | [`boot_log`] | the firmware's log behind [`boot_log::BootLog`] | securityfs, read-only |
 //! | [`session`] | the conversation, sans-IO | nothing |
 //! | [`verifier_key`] | the pinned key of the verifier | nothing |
 //! | [`cli`], [`exit`] | the command line and the exit codes | standard output and error |
@@ -21,6 +22,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod account;
+pub mod boot_log;
 pub mod cli;
 pub mod config;
 pub mod evidence_file;

@@ -8,6 +8,7 @@ use mote_schemas::message::Tier;
 use mote_schemas::reason::Reason;
 
 use crate::account::become_user;
+use crate::boot_log::FileBootLog;
 use crate::config::{Config, Endpoint, Scheme};
 use crate::exit::Exit;
 use crate::link::{self, Ended, Route};
@@ -30,6 +31,7 @@ pub fn run(
         }
     };
     let mut log = FileLog::new(&config.ima_log, NATIVE_FORMAT);
+    let mut boot_log = FileBootLog::open(&config.boot_log);
     let status = Status::new();
     if let Some(user) = &config.user {
         // The list must be open by then: only root may open it.
@@ -47,6 +49,7 @@ pub fn run(
     let mut device = Device {
         tpm,
         log: &mut log,
+        boot_log: &mut boot_log,
         random,
     };
     let mut session = Session::new(config.session(), link::now(start), &mut device);

@@ -46,6 +46,9 @@ pub const MAX_KID: usize = 7;
 /// ROMs and a full dbx some 200 kB.
 pub const MAX_BOOT_LOG: usize = 512 * 1024;
 
+/// Most bytes of a boot event log in one message: what fits [`MAX_MESSAGE`] with everything around it.
+pub const MAX_BOOT_PART: usize = 2048;
+
 /// Most hash algorithms that a boot event log may announce. The TCG registry has eight that a PC
 /// Client TPM may use; firmware uses one to five.
 pub const MAX_BOOT_LOG_BANKS: usize = 8;

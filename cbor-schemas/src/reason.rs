@@ -115,6 +115,8 @@ registry! {
     RecordMalformed "record-malformed" Refused,
     /// More uncertified records than the verifier keeps for one device.
     LogTooLong "log-too-long" Refused,
+    /// The boot event log that was sent does not have the digest that open named.
+    BootLogMismatch "boot-log-mismatch" Refused,
 
     /// The records do not lead to the quoted PCR value: log and TPM disagree.
     LogDoesNotReplay "log-does-not-replay" Contraindicated,

@@ -10,9 +10,9 @@ use mote_schemas::cbor::{self, Bytes, Fault, Text};
 use mote_schemas::cose::Sign1;
 use mote_schemas::ima::{Endian, TemplateWriter};
 use mote_schemas::message::{
-    Beat, Challenge, Changes, DeviceId, DeviceKeys, ElidedQuote, EntriesWriter, Entry, EntryError,
-    ErrorReply, FullQuote, Hello, Kid, Log, Nonce, Open, PcrBank, PcrBanks, Quote, Ranges, Reasons,
-    Reply, Tier, Wants,
+    Beat, BootPart, Challenge, Changes, DeviceId, DeviceKeys, ElidedQuote, EntriesWriter, Entry,
+    EntryError, ErrorReply, FullQuote, Hello, Kid, Log, Nonce, Open, PcrBank, PcrBanks, Quote,
+    Ranges, Reasons, Reply, Tier, Wants,
 };
 use mote_schemas::reason::Reason;
 use mote_schemas::tpm::LowClock;
@@ -209,6 +209,23 @@ fn encoders_give_the_golden_bytes() {
 }
 
 #[test]
+fn parts_of_a_boot_log_give_the_golden_bytes() {
+    for (name, offset, bytes, last) in [
+        ("first", 0, &[1, 2, 3, 4, 5][..], None),
+        ("last", 0xa3f0, &[0xbe, 0xef], Some(true)),
+        ("beyond", 0xa3f0, &[], Some(true)),
+    ] {
+        let mut buffer = [0; 64];
+        let part = BootPart {
+            offset,
+            bytes: Bytes::new(bytes).unwrap(),
+            last,
+        };
+        golden("boot-part", name, &part, &mut buffer);
+    }
+}
+
+#[test]
 fn replies_give_the_golden_bytes() {
     let mut buffer = [0; 512];
     let mut reply = Reply {
@@ -224,6 +241,7 @@ fn replies_give_the_golden_bytes() {
         wants: None,
         records: None,
         prefix_length: None,
+        boot_log: None,
     };
     golden("reply", "affirming", &reply, &mut buffer);
     let mut buffer = [0; 512];
@@ -241,8 +259,15 @@ fn replies_give_the_golden_bytes() {
         wants: None,
         records: None,
         prefix_length: None,
+        boot_log: None,
     };
     golden("reply", "bare", &bare, &mut buffer);
+    let mut buffer = [0; 512];
+    let boot_log = Reply {
+        boot_log: Some(0xa3f0),
+        ..bare.clone()
+    };
+    golden("reply", "boot-log", &boot_log, &mut buffer);
     let mut buffer = [0; 512];
     let mut records = Ranges::default();
     for record in [7, 8, 9, 300] {
@@ -283,6 +308,7 @@ fn every_invalid_vector_is_refused_with_its_fault_and_no_schema_fault_passes_the
             "open" => cbor::decode::<Open>(&bytes).map(drop),
             "log" => cbor::decode::<Log>(&bytes).map(drop),
             "beat" => cbor::decode::<Beat>(&bytes).map(drop),
+            "boot-part" => cbor::decode::<BootPart>(&bytes).map(drop),
             "reply" => cbor::decode::<Reply>(&bytes).map(drop),
             "error" => cbor::decode::<ErrorReply>(&bytes).map(drop),
             other => panic!("no such rule: {other}"),

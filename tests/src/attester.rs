@@ -159,6 +159,7 @@ fn with<R>(soft: &mut SoftDevice, drawn: &mut u64, call: impl FnOnce(&mut Device
     call(&mut Device {
         tpm: &mut soft.tpm,
         log: &mut soft.list,
+        boot_log: &mut soft.boot_log,
         random: &mut random,
     })
 }

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use mote_schemas::time::Instant;
 use mote_verifier::admission::AdmissionRules;
 use mote_verifier::engine::{Engine, Now, Settings};
-use mote_verifier::manifest::{FileDigest, FileEntry, Manifest, sign};
+use mote_verifier::manifest::{BootExpectations, FileDigest, FileEntry, Manifest, sign};
 use mote_verifier::policy::trust_and_add;
 use mote_verifier::signing_key::SigningKey;
 use mote_verifier::store::{
@@ -86,13 +86,26 @@ impl Lab {
     /// # Panics
     /// When the system gives no directory for temporary files, or the files are no manifest.
     pub fn knowing(files: Vec<FileEntry>, rules: AdmissionRules, settings: Settings) -> Self {
+        Self::expecting(files, BootExpectations::default(), rules, settings)
+    }
+
+    /// The same, that also expects something of the boot log.
+    ///
+    /// # Panics
+    /// As [`Lab::knowing`].
+    pub fn expecting(
+        files: Vec<FileEntry>,
+        boot: BootExpectations,
+        rules: AdmissionRules,
+        settings: Settings,
+    ) -> Self {
         let dir = TempDir::new("lab").unwrap_or_else(|error| panic!("{error}"));
         let key = SigningKey::create(&dir.join("verifier.key"));
         key.unwrap_or_else(|error| panic!("{error}"));
         let mut lab = Self {
             engine: None,
             rules,
-            references: references(files),
+            references: references(files, boot),
             settings,
             now: 1_000_000,
             sent: Vec::new(),
@@ -253,9 +266,10 @@ fn stored(store: &dyn Store) -> Result<Stored, mote_verifier::store::StoreError>
 }
 
 /// A manifest of these files, and trust in its key, as they are stored.
-fn references(files: Vec<FileEntry>) -> [Change; 2] {
+fn references(files: Vec<FileEntry>, boot: BootExpectations) -> [Change; 2] {
     let make = || -> Result<[Change; 2], Box<dyn std::error::Error>> {
-        let manifest = Manifest::new("lab", "1", None, files, Vec::new(), BTreeMap::new())?;
+        let manifest =
+            Manifest::new("lab", "1", None, files, Vec::new(), BTreeMap::new())?.with_boot(boot)?;
         let key = SigningKey::generate()?;
         Ok(trust_and_add(key.public_key(), sign(&manifest, &key)?)?)
     };

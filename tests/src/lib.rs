@@ -31,6 +31,7 @@ pub mod process;
 pub mod recorded;
 pub mod sim;
 pub mod simkernel;
+pub mod soft_boot;
 pub mod soft_device;
 pub mod soft_tpm;
 pub mod swtpm;

@@ -3,12 +3,14 @@
 //! Every file's content is its path, so that [`digest_of`] is all a manifest needs to know.
 
 use mote_agent::measurement_log::{Chunk, LogError, MeasurementLog};
+use mote_schemas::bootlog::{BootLog, Event as BootEvent};
 use mote_schemas::tpm::HashAlg;
 use sha2::{Digest, Sha256};
 
 use crate::hex;
 use crate::simkernel::bank::Bank;
 use crate::simkernel::ima::{PCR, Record};
+use crate::soft_boot::SoftBootLog;
 use crate::soft_tpm::SoftTpm;
 
 /// Digest of the file that [`SoftDevice::run`] runs.
@@ -27,13 +29,19 @@ pub struct SoftDevice {
     pub tpm: SoftTpm,
     /// The list.
     pub list: SoftList,
+    /// The firmware's log.
+    pub boot_log: SoftBootLog,
 }
 
 impl SoftDevice {
     /// Boots a kernel on this TPM.
     pub fn new(tpm: SoftTpm) -> Self {
         let list = SoftList::default();
-        let mut device = Self { tpm, list };
+        let mut device = Self {
+            tpm,
+            list,
+            boot_log: SoftBootLog::default(),
+        };
         device.boot();
         device
     }
@@ -41,7 +49,17 @@ impl SoftDevice {
     /// Firmware measures itself, then the kernel `boot_aggregate`.
     fn boot(&mut self) {
         self.list.0.clear();
-        for pcr in 0..8 {
+        // With a log, that is all that is measured; a log that is none measures nothing.
+        let bytes = &self.boot_log.bytes;
+        if let Ok(log) = BootLog::parse(bytes) {
+            for event in log.events().filter(BootEvent::is_extended) {
+                self.tpm.extend(event.pcr as usize, |alg| {
+                    Some(event.digest(alg)?.as_bytes().to_vec())
+                });
+            }
+        }
+        let without = if bytes.is_empty() { 0..8 } else { 0..0 };
+        for pcr in without {
             self.tpm.extend(pcr, |alg| {
                 let bank = Bank::from_alg(alg.to_u16())?;
                 Some(bank.digest(&[pcr as u8]))
@@ -65,6 +83,12 @@ impl SoftDevice {
             Some(record.extended(Bank::from_alg(alg.to_u16())?))
         });
         self.list.0.push(record);
+    }
+
+    /// Power off, other firmware with this boot log, and on.
+    pub fn install(&mut self, boot_log: Vec<u8>) {
+        self.boot_log.bytes = boot_log;
+        self.reboot();
     }
 
     /// Power off and on.

@@ -58,6 +58,8 @@ pub struct Wire {
     pub datagram: usize,
     /// Requests to lose on their way, by their number since the last verdict.
     pub lose: Option<usize>,
+    /// Requests after which this side stops in the middle.
+    pub stop_after: Option<usize>,
     /// The last verdict.
     pub tier: Tier,
     /// Records that the verifier has.
@@ -76,6 +78,7 @@ impl Wire {
             device: SoftDevice::new(SoftTpm::new(u64::from(seed))),
             datagram: DEFAULT_DATAGRAM,
             lose: None,
+            stop_after: None,
             session: None,
             peer: SocketAddr::from(([192, 0, 2, seed], 5683)),
             seed,
@@ -98,9 +101,13 @@ impl Wire {
         };
         let mut buffer = [0; MAX_MESSAGE];
         for _ in 0..100_000 {
+            if self.stop_after == Some(cost.requests) {
+                return Err("stopped".into());
+            }
             let mut device = Device {
                 tpm: &mut self.device.tpm,
                 log: &mut self.device.list,
+                boot_log: &mut self.device.boot_log,
                 random: &mut random,
             };
             let now = Instant(lab.now);
@@ -138,6 +145,11 @@ impl Wire {
             }
         }
         Err("the session comes to no end".into())
+    }
+
+    /// Ends the agent's process; the next conversation begins with another.
+    pub fn restart(&mut self) {
+        self.session = None;
     }
 
     /// Boots, measures `list`, and attests until all of it is trusted.

@@ -46,6 +46,20 @@ fn change() -> impl Strategy<Value = Vec<Change>> {
     let one = prop_oneof![
         (id(), any::<u64>()).prop_map(|(id, n)| Change::PutDevice(id, device_record(n))),
         id().prop_map(Change::RemoveDevice),
+        (0u8..3, 0u32..4, 1usize..3, any::<u64>()).prop_map(|(upload, offset, len, at)| {
+            Change::AppendBootUpload {
+                upload: [upload; 32],
+                offset,
+                bytes: vec![upload; len],
+                at,
+            }
+        }),
+        (0u8..3).prop_map(|upload| Change::DropBootUpload([upload; 32])),
+        (0u8..3, any::<u64>()).prop_map(|(digest, at)| Change::PutBootLog {
+            digest: [digest; 32],
+            bytes: vec![digest; 5],
+            at,
+        }),
         // Kids of several lengths: their order is that of their bytes.
         (prop::collection::vec(0u8..3, 1..3), id()).prop_map(|(kid, device)| {
             let session = SessionRecord {
@@ -55,6 +69,7 @@ fn change() -> impl Strategy<Value = Vec<Change>> {
                 sender_sequence_reserved: 7,
                 nonces: Vec::new(),
                 created: 8,
+                boot_log: None,
             };
             Change::PutSession(Kid::new(&kid).unwrap(), session)
         }),
@@ -156,6 +171,13 @@ fn everything(store: &dyn Store) -> String {
         said += &show(&store.verdicts(&id, 2).unwrap());
         said += &show(&store.deviations(&id, 3).unwrap());
         said += &show(&store.deviation_count(&id).unwrap());
+    }
+    for key in 0..3 {
+        let key = [key; 32];
+        said += &show(&store.boot_log(&key).unwrap());
+        said += &show(&store.has_boot_log(&key).unwrap());
+        said += &show(&store.boot_upload_end(&key).unwrap());
+        said += &show(&store.boot_upload(&key).unwrap());
     }
     for n in [0, 39, 40, 100] {
         said += &show(&store.record(&RecordId::of(&record(n))).unwrap());

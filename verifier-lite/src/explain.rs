@@ -230,6 +230,13 @@ pub fn explain(reason: Reason) -> Text {
             action: "Reboot the device. If it stays so, find out what extends PCR 0 to 9 after the \
                 kernel's start.",
         },
+        Reason::BootLogMismatch => Text {
+            meaning: "The boot event log that the device sent is not the one whose digest it named.",
+            cause: "Twice in this boot, so not another device's fault: a file that changes while it is \
+                read, a broken agent, or an attacker on the device.",
+            action: "Until the next boot the device counts as one without a log. Compare `sha256sum` of \
+                its log, read twice; then look at it with `motectl bootlog show`.",
+        },
         Reason::BootLogMalformed => Text {
             meaning: "The boot event log that the device sent cannot be parsed.",
             cause: "Firmware with a log format that this version does not know, or a forged log.",

@@ -49,6 +49,8 @@ pub struct Config {
     pub tpm: TpmOptions,
     /// The kernel's measurement list.
     pub ima_log: PathBuf,
+    /// The firmware's boot event log; empty: none.
+    pub boot_log: PathBuf,
     /// The PCRs to quote.
     pub pcrs: Bounded<PcrSelection, MAX_PCR_BANKS>,
     /// What is written to standard error.

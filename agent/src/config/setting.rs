@@ -11,6 +11,7 @@ use super::endpoint::{Endpoint, Scheme};
 use super::tls::TlsSettings;
 use super::{Config, LocalConfig};
 use super::{key, pcrs};
+use crate::boot_log;
 use crate::measurement_log::DEFAULT_PATH;
 use crate::tpm::{KeyKind, PcrSelection, TpmOptions};
 use crate::verifier_key::VerifierKey;
@@ -53,6 +54,7 @@ pub(super) struct Partial {
     verifier_key: Option<VerifierKey>,
     tpm: TpmOptions,
     ima_log: Option<PathBuf>,
+    boot_log: Option<PathBuf>,
     pcrs: Option<Bounded<PcrSelection, MAX_PCR_BANKS>>,
     log_level: Option<LevelFilter>,
     jitter: Option<u8>,
@@ -86,6 +88,7 @@ impl Partial {
             verifier_key: self.verifier_key?,
             tpm: self.tpm,
             ima_log: self.ima_log?,
+            boot_log: self.boot_log?,
             pcrs: self.pcrs?,
             log_level: self.log_level?,
             jitter: self.jitter?,
@@ -130,7 +133,7 @@ impl Setting {
 }
 
 /// All settings, in the order in which a person would think of them.
-pub const SETTINGS: [Setting; 19] = [
+pub const SETTINGS: [Setting; 20] = [
     Setting {
         name: "verifier",
         kind: Kind::Text,
@@ -243,6 +246,17 @@ pub const SETTINGS: [Setting; 19] = [
                 return Err(format!("name a file, such as {DEFAULT_PATH}"));
             }
             draft.ima_log = Some(PathBuf::from(text));
+            Ok(())
+        },
+    },
+    Setting {
+        name: "boot_log",
+        kind: Kind::Text,
+        default: boot_log::DEFAULT_PATH,
+        value: "FILE",
+        help: "the boot event log; empty: none",
+        apply: |draft, text| {
+            draft.boot_log = Some(PathBuf::from(text));
             Ok(())
         },
     },

@@ -63,6 +63,8 @@ pub(super) struct Progress {
     /// The quotes that both sides know.
     quotes: Quotes,
     interval: Duration,
+    /// How far the boot log has got.
+    pub(super) boot: super::boot::Upload,
 }
 
 impl Default for Progress {
@@ -79,6 +81,7 @@ impl Default for Progress {
             in_full: Ranges::default(),
             quotes: Quotes::default(),
             interval: DEFAULT_INTERVAL,
+            boot: super::boot::Upload::default(),
         }
     }
 }
@@ -104,11 +107,12 @@ impl Session {
         let mut values = [0; MAX_PCR_VALUES];
         let pcrs = read_pcrs(device.tpm, &self.settings.selection, &mut values)?;
         let records = device.log.count()?;
+        let boot_log = device.boot_log.digest();
         let open = Open {
             quote: full_quote(&quote)?,
             pcrs: pcrs.ok_or(StepError::Stale)?,
             records,
-            boot_log: None,
+            boot_log: boot_log.as_ref().and_then(|digest| Bytes::new(digest)),
             software: Some(Text::truncated(concat!(
                 "mote-agent ",
                 env!("CARGO_PKG_VERSION")
@@ -290,7 +294,7 @@ impl Session {
         }
     }
 
-    fn send_protected(
+    pub(super) fn send_protected(
         &mut self,
         now: Instant,
         path: &str,
@@ -346,6 +350,13 @@ impl Session {
         }
     }
 
+    /// Time until the next heartbeat.
+    pub(super) fn next_interval(&self, device: &mut Device<'_>) -> Duration {
+        let random = device.random_u32();
+        let pacing = &self.settings.pacing;
+        pacing.jittered(self.progress.interval, random)
+    }
+
     fn reply(&mut self, now: Instant, reply: &Reply<'_>, device: &mut Device<'_>) {
         let says = |reason: Reason| {
             let tokens = reply.reasons.as_ref();
@@ -395,7 +406,8 @@ impl Session {
         } else {
             progress.full_quote |= wants.contains(Wants::FULL_QUOTE);
         }
-        if advanced || self.step == Step::Open {
+        let moved = self.progress.boot.answered(reply.boot_log);
+        if advanced || moved || self.step == Step::Open {
             self.immediate = 0;
         }
         if wants.contains(Wants::HELLO) {
@@ -406,14 +418,12 @@ impl Session {
             self.go_on(now, Step::Log, device);
         } else if self.progress.pcr_values {
             self.go_on(now, Step::Beat, device);
+        } else if let Some(step) = self.boot_step(now, device) {
+            self.go_on(now, step, device);
         } else {
             self.backoff.reset();
             self.immediate = 0;
-            let random = device.random_u32();
-            let next = self
-                .settings
-                .pacing
-                .jittered(self.progress.interval, random);
+            let next = self.next_interval(device);
             self.step = Step::Beat;
             self.due = now + next;
             self.event = Some(Event::Appraised {

@@ -27,6 +27,7 @@
 //! verifier says which record it wants), never drops a record, never treats silence as an answer.
 //! Quote first, then read the list: the list may then only be ahead of the quote.
 
+mod boot;
 mod channel;
 mod event;
 mod evidence;
@@ -48,6 +49,7 @@ use mote_schemas::time::Instant;
 pub use event::{Event, Token};
 pub use pacing::Pacing;
 
+use crate::boot_log::BootLog;
 use crate::measurement_log::{LogError, MeasurementLog};
 use crate::tpm::{Identity, PcrSelection, Tpm, TpmError};
 use crate::verifier_key::VerifierKey;
@@ -71,6 +73,8 @@ pub struct Device<'a> {
     pub tpm: &'a mut dyn Tpm,
     /// The measurement list.
     pub log: &'a mut dyn MeasurementLog,
+    /// The boot event log.
+    pub boot_log: &'a mut dyn BootLog,
     /// Unpredictable bytes (tokens, hello's random) and jitter.
     pub random: &'a mut dyn FnMut(&mut [u8]),
 }
@@ -155,6 +159,8 @@ enum Step {
     },
     Open,
     Log,
+    /// A part of the boot log.
+    Boot,
     Beat,
 }
 
@@ -283,6 +289,7 @@ impl Session {
             Step::Hello { keys } => self.request_hello(now, keys, device),
             Step::Open => self.request_open(now, device),
             Step::Log => self.request_log(now, device),
+            Step::Boot => self.request_boot(now, device),
             Step::Beat => self.request_beat(now, device),
         };
         match made {

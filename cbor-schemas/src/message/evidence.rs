@@ -1,4 +1,4 @@
-//! open, log and beat: what an agent says once OSCORE protects it. The sender holds the session's
+//! open, log, beat and boot-part: what an agent says once OSCORE protects it. The sender holds the session's
 //! keys, so it *is* the enrolled TPM's host; whether that host tells the truth is what appraisal
 //! finds out.
 
@@ -7,7 +7,7 @@ use minicbor::{Decode, Decoder, Encode, Encoder};
 
 use super::{Changes, Entries, FullQuote, Quote};
 use crate::cbor::{Bytes, Text};
-use crate::limits::{MAX_PCR_BANKS, PCR_COUNT};
+use crate::limits::{MAX_BOOT_PART, MAX_PCR_BANKS, PCR_COUNT};
 
 /// PCR values of one bank.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
@@ -55,6 +55,21 @@ pub struct Log<'a> {
     /// The records.
     #[b(1)]
     pub entries: Entries<'a>,
+}
+
+/// A part of the boot event log: the one whose digest open has named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct BootPart<'a> {
+    /// Offset of the first byte.
+    #[n(0)]
+    pub offset: u32,
+    /// The bytes; none if the log ends before `offset`.
+    #[b(1)]
+    pub bytes: Bytes<'a, 0, MAX_BOOT_PART>,
+    /// Whether the log ends with these bytes; absent is no.
+    #[n(2)]
+    pub last: Option<bool>,
 }
 
 /// A heartbeat.

@@ -8,7 +8,7 @@ use minicbor::{Decode, Encode};
 use crate::cbor::{Bytes, Text};
 use crate::reason::Reason;
 
-/// Answer to open, log and beat.
+/// Answer to open, log, beat and boot-part.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Reply<'a> {
@@ -36,6 +36,9 @@ pub struct Reply<'a> {
     /// Bytes of the template hash by which records may be named from now on.
     #[n(7)]
     pub prefix_length: Option<u8>,
+    /// Offset from which the boot event log is wanted.
+    #[n(8)]
+    pub boot_log: Option<u32>,
 }
 
 /// One to eight ranges of records, each by its first and how many.

@@ -12,6 +12,7 @@ use std::process::ExitCode;
 use mote_schemas::tpm::Public;
 use mote_tests::lab::Lab;
 use mote_tests::simkernel::ima::{Record, records};
+use mote_tests::soft_boot::boot_log;
 use mote_tests::soft_device::{digest_of, record};
 use mote_tests::wire::{Cost, Result, Wire};
 use mote_tests::{fleet, recorded};
@@ -52,7 +53,7 @@ fn measure() -> Result<bool> {
     };
     let known: Vec<Record> = list.iter().filter(known).cloned().collect();
 
-    let mut wires: Vec<Wire> = (1..=3).map(Wire::new).collect();
+    let mut wires: Vec<Wire> = (1..=5).map(Wire::new).collect();
     let mut rules = AdmissionRules::default();
     for wire in &wires {
         let ek = Public::parse(wire.device.tpm.ek_public()).map_err(|e| e.to_string())?;
@@ -60,8 +61,8 @@ fn measure() -> Result<bool> {
     }
     let mut lab = Lab::knowing(files, rules, engine::Settings::default());
     let mut figures = Figures(true);
-    let [first, second, third] = &mut wires[..] else {
-        return Err("three devices".into());
+    let [first, second, third, fourth, fifth] = &mut wires[..] else {
+        return Err("five devices".into());
     };
 
     // A device with nothing but boot_aggregate: what a session costs without a log.
@@ -103,6 +104,8 @@ fn measure() -> Result<bool> {
         None,
     );
 
+    boot_logs(&mut figures, &mut lab, [fourth, fifth], &known[..999])?;
+
     // Files that nobody knows, one at a time, with real paths of 54 bytes on average.
     let base = third.until_appraised(&mut lab)?;
     let long: Vec<&Record> = list
@@ -134,6 +137,30 @@ fn measure() -> Result<bool> {
     );
     figures.show("unknown_entry_asked_bytes", in_all / count, "bytes", None);
     Ok(figures.0)
+}
+
+/// Power-on until trusted with 1,000 records and a boot log of 40 kB, made up of variables and
+/// applications with their digests: the first device that has it, then an equal one. Both have been
+/// enrolled before.
+fn boot_logs(
+    figures: &mut Figures,
+    lab: &mut Lab,
+    wires: [&mut Wire; 2],
+    known: &[Record],
+) -> Result<()> {
+    let log = boot_log(1, 40_000);
+    figures.show("boot_log_size", log.len() as f64, "bytes", None);
+    let budgets = [("first", 60_000.0), ("known", 8_000.0)];
+    for (wire, (name, limit)) in wires.into_iter().zip(budgets) {
+        wire.boot(lab, &[])?;
+        wire.device.boot_log.bytes.clone_from(&log);
+        let boot = wire.boot(lab, known)?;
+        let bytes = format!("boot_{name}_bytes");
+        figures.show(&bytes, boot.total(), "bytes", Some(limit));
+        let exchanges = format!("boot_{name}_exchanges");
+        figures.show(&exchanges, boot.requests as f64, "exchanges", None);
+    }
+    Ok(())
 }
 
 fn main() -> ExitCode {

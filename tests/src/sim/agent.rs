@@ -228,6 +228,7 @@ impl Agent {
         work(&mut Device {
             tpm: &mut tpm,
             log: &mut log,
+            boot_log: &mut mote_agent::boot_log::NoBootLog,
             random: &mut |out| rng.fill(out),
         })
     }

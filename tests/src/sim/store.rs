@@ -13,14 +13,17 @@ use mote_schemas::tpm::HashAlg;
 use mote_verifier::log_entry::LogEntry;
 use mote_verifier::policy::device_target;
 use mote_verifier::store::{
-    Change, Commit, Deviation, DeviceId, DeviceRecord, Durability, Kid, MAX_DEVIATIONS, ObjectKind,
-    Record, RecordId, SessionRecord, Store, StoreError, VerdictRecord,
+    Change, Commit, Deviation, DeviceId, DeviceRecord, Durability, Kid, MAX_BOOT_LOGS,
+    MAX_BOOT_UPLOADS, MAX_DEVIATIONS, ObjectKind, Record, RecordId, SessionRecord, Store,
+    StoreError, VerdictRecord,
 };
 
 #[derive(Clone, Debug, Default)]
 struct State {
     devices: BTreeMap<DeviceId, DeviceRecord>,
     sessions: BTreeMap<Kid, SessionRecord>,
+    boot_logs: BTreeMap<[u8; 32], (u64, Vec<u8>)>,
+    boot_uploads: BTreeMap<[u8; 32], (u64, Vec<u8>)>,
     records: BTreeMap<RecordId, Arc<Record>>,
     logs: BTreeMap<(DeviceId, u64), Vec<RecordId>>,
     verdicts: BTreeMap<DeviceId, Vec<VerdictRecord>>,
@@ -88,6 +91,33 @@ impl State {
                     log.truncate(usize::try_from(*from).unwrap_or(usize::MAX));
                 }
             }
+            Change::PutBootLog { digest, bytes, at } => {
+                if !self.boot_logs.contains_key(digest) {
+                    drop_oldest(&mut self.boot_logs, MAX_BOOT_LOGS);
+                    self.boot_logs.insert(*digest, (*at, bytes.clone()));
+                }
+            }
+            Change::AppendBootUpload {
+                upload,
+                offset,
+                bytes,
+                at,
+            } => {
+                let end = self.boot_uploads.get(upload).map_or(0, |(_, b)| b.len());
+                if end != *offset as usize {
+                    let (end, first) = (end as u64, u64::from(*offset));
+                    return Err(StoreError::NotContiguous { end, first });
+                }
+                if !self.boot_uploads.contains_key(upload) {
+                    drop_oldest(&mut self.boot_uploads, MAX_BOOT_UPLOADS);
+                }
+                let entry = self.boot_uploads.entry(*upload).or_default();
+                entry.0 = *at;
+                entry.1.extend_from_slice(bytes);
+            }
+            Change::DropBootUpload(upload) => {
+                self.boot_uploads.remove(upload);
+            }
             Change::AddVerdict(device, verdict) => {
                 self.must_exist(device)?;
                 let verdicts = self.verdicts.entry(*device).or_default();
@@ -116,6 +146,17 @@ impl State {
         if self.objects.remove(&(kind, name)).is_some() {
             self.generation += 1;
         }
+    }
+}
+
+/// Makes room for one more.
+fn drop_oldest(table: &mut BTreeMap<[u8; 32], (u64, Vec<u8>)>, max: u64) {
+    while table.len() as u64 >= max {
+        let oldest = table.iter().min_by_key(|(key, (at, _))| (*at, **key));
+        let Some(oldest) = oldest.map(|(key, _)| *key) else {
+            return;
+        };
+        table.remove(&oldest);
     }
 }
 
@@ -248,6 +289,25 @@ impl Store for MemoryStore {
 
     fn record_count(&self) -> Result<u64, StoreError> {
         Ok(self.0.lock().seen.records.len() as u64)
+    }
+
+    fn boot_log(&self, digest: &[u8; 32]) -> Result<Option<Vec<u8>>, StoreError> {
+        let both = self.0.lock();
+        Ok(both.seen.boot_logs.get(digest).map(|(_, b)| b.clone()))
+    }
+
+    fn has_boot_log(&self, digest: &[u8; 32]) -> Result<bool, StoreError> {
+        Ok(self.0.lock().seen.boot_logs.contains_key(digest))
+    }
+
+    fn boot_upload_end(&self, upload: &[u8; 32]) -> Result<u32, StoreError> {
+        Ok(self.boot_upload(upload)?.len() as u32)
+    }
+
+    fn boot_upload(&self, upload: &[u8; 32]) -> Result<Vec<u8>, StoreError> {
+        let both = self.0.lock();
+        let found = both.seen.boot_uploads.get(upload);
+        Ok(found.map_or_else(Vec::new, |(_, bytes)| bytes.clone()))
     }
 
     fn log_end(&self, device: &DeviceId, boot: u64) -> Result<u64, StoreError> {

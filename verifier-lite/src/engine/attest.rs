@@ -18,7 +18,7 @@ use mote_schemas::reason::{Reason, Severity};
 use mote_schemas::tpm::{ClockInfo, HashAlg, PcrSelection, Public};
 
 use super::outcome::Refusal;
-use super::{Engine, Internal, Now, Settings, boot};
+use super::{Engine, Internal, Now, Settings, boot, boot_log};
 use crate::appraise::{ReferenceLookup, appraise_next};
 use crate::ima_signature::LearnedKeys;
 use crate::policy::{EffectivePolicy, Policies, Settled, reappraise, settle};
@@ -42,6 +42,8 @@ pub(super) struct Standing {
     pub(super) wants: Wants,
     /// Records wanted in full.
     pub(super) records: Ranges,
+    /// Offset from which the boot log is wanted.
+    pub(super) boot_log: Option<u32>,
 }
 
 impl Standing {
@@ -73,6 +75,8 @@ pub(super) struct Attestation<'e> {
     fresh: Option<VerifiedQuote>,
     /// PCR values that came with this message.
     fresh_claims: bool,
+    /// A boot log is awaited that a manifest expects something of: no good verdict before it is here.
+    waits_for_boot_log: bool,
     changes: Vec<Change>,
     durability: Durability,
 }
@@ -103,6 +107,7 @@ impl<'e> Attestation<'e> {
             unresolved: Ranges::default(),
             fresh: None,
             fresh_claims: false,
+            waits_for_boot_log: false,
             changes: Vec::new(),
             durability: Durability::Batched,
         };
@@ -172,6 +177,13 @@ impl<'e> Attestation<'e> {
         Ok(())
     }
 
+    /// Takes the digest of the boot log that the session's open has named.
+    pub(super) fn boot_log(&mut self, digest: Option<[u8; 32]>) {
+        if let Some(boot) = &mut self.record.boot {
+            boot_log::named(boot, digest);
+        }
+    }
+
     /// A boot that this verifier has not seen; the log of the one before is of no more use.
     fn new_boot(&mut self) -> BootState {
         let (mut number, mut quoted_at) = (1, 0);
@@ -203,6 +215,7 @@ impl<'e> Attestation<'e> {
             guessed: None,
             in_full: None,
             padded_banks: None,
+            boot_log: None,
         }
     }
 
@@ -460,17 +473,22 @@ impl<'e> Attestation<'e> {
         let Some(boot) = &mut self.record.boot else {
             return Ok(());
         };
-        let boot_found = boot::appraise(
-            boot,
-            certified.prefix(),
-            // The log itself is not fetched yet: static PCR values need none.
-            None,
-            self.policy.boot(),
-            self.now.unix,
-        );
+        let before = boot.clone();
         boot.certified = state.records;
         boot.log_pcrs = state.log_pcrs;
         boot.pcrs = banks(state);
+        let evidence = boot_log::evidence(self.store, &self.device, boot, self.policy.boot())?;
+        self.waits_for_boot_log = evidence.needed;
+        if let Some(log) = boot.boot_log.as_mut().filter(|_| !evidence.awaited) {
+            log.due = false;
+        }
+        let boot_found = boot::appraise(
+            &before,
+            certified.prefix(),
+            evidence.log.as_deref(),
+            &evidence.references,
+            self.now.unix,
+        );
         let padded = state.padded.iter().map(|alg| alg.to_u16()).collect();
         boot.padded_banks = Some(padded).filter(|banks: &Vec<u16>| !banks.is_empty());
         if let Some(quote) = boot.outstanding.take() {
@@ -548,6 +566,12 @@ impl<'e> Attestation<'e> {
         note: Option<String>,
     ) -> Result<(), Internal> {
         let boot = self.record.boot.as_ref().map_or(0, |boot| boot.number);
+        let mut reasons = reasons.to_vec();
+        let mut tier = tier;
+        if self.waits_for_boot_log && tier < Tier::Contraindicated {
+            reasons.push(Reason::LogIncomplete);
+            tier = Tier::None;
+        }
         let tokens: Vec<String> = reasons.iter().map(|r| r.token().to_owned()).collect();
         let unchanged = self
             .current_verdict()?
@@ -582,7 +606,8 @@ impl<'e> Attestation<'e> {
     }
 
     /// How the device stands: its verdict, or that the log must arrive first.
-    fn stands(&self) -> Result<Standing, Internal> {
+    pub(super) fn stands(&self) -> Result<Standing, Internal> {
+        let boot_log = boot_log::wanted(self.store, &self.device, self.record.boot.as_ref())?;
         let waiting = self
             .record
             .boot
@@ -596,6 +621,7 @@ impl<'e> Attestation<'e> {
                 reasons: reasons_of(&verdict.reasons),
                 wants: Wants::default(),
                 records: self.wanted_in_full(),
+                boot_log,
             },
             _ => Standing {
                 next_record: self.received(),

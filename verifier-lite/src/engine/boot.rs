@@ -12,8 +12,8 @@ pub(crate) struct Found {
     pub(crate) deviations: Vec<Deviation>,
 }
 
-/// Appraises the boot if this is the first quote that certifies records of it, or if since `before` a PCR
-/// has changed that IMA does not extend.
+/// Appraises the boot if this is the first quote that certifies records of it, if since `before` a PCR
+/// has changed that IMA does not extend, or if its log has not been judged yet.
 pub(crate) fn appraise(
     before: &BootState,
     prefix: &CertifiedPrefix,
@@ -22,7 +22,8 @@ pub(crate) fn appraise(
     now: u64,
 ) -> Option<Found> {
     let first = before.certified == 0;
-    if !first && !changed(&before.pcrs, prefix) {
+    let due = before.boot_log.as_ref().is_some_and(|log| log.due);
+    if !first && !due && !changed(&before.pcrs, prefix) {
         return None;
     }
     let appraisal = boot::appraise(prefix, log, references);

@@ -32,7 +32,7 @@ const NONCES: usize = 2;
 const OPEN: u64 = 0xff;
 
 /// A reply's payload, or a refusal.
-type Answer = Result<Result<Vec<u8>, Refusal>, Internal>;
+pub(super) type Answer = Result<Result<Vec<u8>, Refusal>, Internal>;
 
 impl From<CborError> for Refusal {
     fn from(error: CborError) -> Self {
@@ -84,12 +84,17 @@ impl Engine {
         let ended = record.session.replace(*kid).filter(|old| old != kid);
         record.software = open.software.map(|text| text.get().to_owned());
 
+        let boot_log = open
+            .boot_log
+            .and_then(|digest| digest.get().try_into().ok());
+        pending.channel.record.boot_log = boot_log;
         let mut attestation = Attestation::new(self, now, device, record)?;
         attestation.must_be_durable();
         let standing = if attestation.is_admitted() {
             if let Err(refusal) = attestation.quote(&verified, quote, &extra_data, open.records) {
                 return Ok(Err(refusal));
             }
+            attestation.boot_log(boot_log);
             attestation.claims(&open.pcrs);
             match attestation.settle()? {
                 Ok(standing) => standing,
@@ -135,6 +140,9 @@ impl Engine {
         match body.code() {
             Code::POST if body.path_is(&[path::LOG]) => self.log(now, channel, record, body),
             Code::POST if body.path_is(&[path::BEAT]) => self.beat(now, kid, channel, record, body),
+            Code::POST if body.path_is(&[path::BOOT]) => {
+                self.boot_part(now, device, record, body.payload())
+            }
             _ => Ok(Err(Refusal::new(
                 Reason::OutOfOrder,
                 "the session is open already",
@@ -237,6 +245,7 @@ impl Engine {
                 }
             }
             Ok(true) if attestation.is_admitted() => {
+                attestation.boot_log(session.boot_log);
                 if let Some(pcrs) = &beat.pcrs {
                     attestation.claims(pcrs);
                 }
@@ -307,7 +316,7 @@ impl Engine {
         Ok(nonce)
     }
 
-    fn reply(
+    pub(super) fn reply(
         &self,
         standing: &Standing,
         nonce: Option<&NonceRecord>,
@@ -328,6 +337,7 @@ impl Engine {
             wants: (standing.wants != Wants::default()).then_some(standing.wants),
             records: (!standing.records.is_empty()).then(|| standing.records.clone()),
             prefix_length,
+            boot_log: standing.boot_log,
         };
         let mut payload = vec![0; MAX_MESSAGE];
         let len = cbor::encode(&reply, &mut payload)

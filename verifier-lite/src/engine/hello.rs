@@ -269,6 +269,7 @@ impl Engine {
             sender_sequence_reserved: RESERVE,
             nonces: Vec::new(),
             created: now.unix,
+            boot_log: None,
         };
         let pending = Pending {
             keys,

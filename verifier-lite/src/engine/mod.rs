@@ -8,6 +8,7 @@
 //! | `channel` | OSCORE sessions, across restarts of this process |
 //! | `evidence` | open, log and beat: from a protected message to a commit and a reply |
 //! | `boot` | measured boot in a verdict |
+//! | `boot_log` | boot event logs, by digest |
 //! | `echo` | proof that a peer receives at its address (RFC 9175) |
 //! | `discovery` | what is here, for whoever looks |
 //! | `overload` | how many hellos a second |
@@ -27,6 +28,7 @@
 mod attest;
 mod blockwise;
 pub(crate) mod boot;
+pub(crate) mod boot_log;
 mod channel;
 mod discovery;
 mod echo;
@@ -298,7 +300,7 @@ impl Engine {
             }
             return self.hello(now, peer, &body);
         }
-        if [path::OPEN, path::LOG, path::BEAT]
+        if [path::OPEN, path::LOG, path::BEAT, path::BOOT]
             .iter()
             .any(|p| body.path_is(&[p]))
         {

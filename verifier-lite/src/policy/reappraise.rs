@@ -5,12 +5,13 @@
 
 use log::warn;
 use mote_schemas::ima::Endian;
+use mote_schemas::message::Tier;
 use mote_schemas::reason::Reason;
 use mote_schemas::tpm::HashAlg;
 
 use super::{EffectivePolicy, Settled, reason_is_of_content, settle};
 use crate::appraise::{ReferenceLookup, appraise_next};
-use crate::engine::boot;
+use crate::engine::{boot, boot_log};
 use crate::ima_signature::LearnedKeys;
 use crate::prefix::{Certified, LogState};
 use crate::store::{
@@ -74,14 +75,16 @@ pub fn evaluate(
         content: Content::default(),
         ..boot.clone()
     };
-    let of_boot = boot::appraise(&before, certified.prefix(), None, policy.boot(), now);
+    let evidence = boot_log::evidence(store, device, boot, policy.boot())?;
+    let (log, references) = (evidence.log.as_deref(), &evidence.references[..]);
+    let of_boot = boot::appraise(&before, certified.prefix(), log, references, now);
     let mut learned = LearnedKeys::default();
     let appraisal = appraise_next(&certified, policy, &mut learned, Endian::Little);
     let content = Content {
         learned_keys: learned.ders().map(|der| der.to_vec().into()).collect(),
         ..Content::default()
     };
-    Ok(Some(settle(
+    let mut settled = settle(
         policy,
         &record.ak_public,
         boot,
@@ -89,7 +92,12 @@ pub fn evaluate(
         appraisal,
         of_boot.map_or_else(Vec::new, |found| found.deviations),
         now,
-    )))
+    );
+    if evidence.needed && settled.tier < Tier::Contraindicated {
+        settled.reasons.push(Reason::LogIncomplete);
+        settled.tier = Tier::None;
+    }
+    Ok(Some(settled))
 }
 
 /// The same, as changes to commit.

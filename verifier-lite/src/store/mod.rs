@@ -21,13 +21,19 @@ pub use self::redb::RedbStore;
 pub use ids::{ObjectKind, RecordId};
 pub use mote_schemas::message::{DeviceId, Kid, Tier};
 pub use records::{
-    Admission, BootState, Content, Deviation, DeviceRecord, Expected, NonceRecord,
+    Admission, BootLogState, BootState, Content, Deviation, DeviceRecord, Expected, NonceRecord,
     OutstandingQuote, PcrBank, PcrValue, Quoted, Record, Secret, SessionRecord, VerdictRecord,
 };
 
 /// Deviations kept of one device. Far more than anyone reads; a device bound to the wrong manifest
 /// would otherwise store its whole log a second time.
 pub const MAX_DEVIATIONS: u64 = 10_000;
+
+/// Boot event logs kept: a fleet has one for each model, firmware version and set of boot options.
+pub const MAX_BOOT_LOGS: u64 = 1024;
+
+/// Uploads of boot event logs kept.
+pub const MAX_BOOT_UPLOADS: u64 = 64;
 
 /// When a commit is safe from a crash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +79,29 @@ pub enum Change {
         /// Absolute number of the first to forget; 0 forgets the whole boot.
         from: u64,
     },
+    /// Keep a boot event log for the whole fleet. Beyond [`MAX_BOOT_LOGS`] the oldest goes.
+    PutBootLog {
+        /// SHA-256 of it.
+        digest: [u8; 32],
+        /// All of it.
+        bytes: Vec<u8>,
+        /// When.
+        at: u64,
+    },
+    /// Bytes that follow those already stored of an upload. Beyond [`MAX_BOOT_UPLOADS`] the one that has
+    /// waited longest goes.
+    AppendBootUpload {
+        /// Which.
+        upload: [u8; 32],
+        /// Where they begin; must be where the upload ends.
+        offset: u32,
+        /// The bytes.
+        bytes: Vec<u8>,
+        /// When.
+        at: u64,
+    },
+    /// Forget an upload, if there is one.
+    DropBootUpload([u8; 32]),
     /// Append to the device's history.
     AddVerdict(DeviceId, VerdictRecord),
     /// Add to the deviations of the current boot. Beyond [`MAX_DEVIATIONS`] it is dropped.
@@ -119,6 +148,18 @@ pub trait Store: Send {
 
     /// Number of IMA records kept, of all devices.
     fn record_count(&self) -> Result<u64, StoreError>;
+
+    /// A boot event log, by its SHA-256.
+    fn boot_log(&self, digest: &[u8; 32]) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// Whether this boot event log is kept.
+    fn has_boot_log(&self, digest: &[u8; 32]) -> Result<bool, StoreError>;
+
+    /// Bytes stored of an upload; 0 if there is none.
+    fn boot_upload_end(&self, upload: &[u8; 32]) -> Result<u32, StoreError>;
+
+    /// All that is stored of an upload.
+    fn boot_upload(&self, upload: &[u8; 32]) -> Result<Vec<u8>, StoreError>;
 
     /// Number of log records stored of this boot: where the next must begin.
     fn log_end(&self, device: &DeviceId, boot: u64) -> Result<u64, StoreError>;

@@ -125,6 +125,24 @@ pub struct BootState {
     /// Banks (`TPM_ALG_ID`) into which this kernel extends padded SHA-1. `None`: an older store; none.
     #[n(20)]
     pub padded_banks: Option<Vec<u16>>,
+    /// The firmware's log. `None`: an older store; judged without.
+    #[n(30)]
+    pub boot_log: Option<BootLogState>,
+}
+
+/// The boot event log of one boot.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct BootLogState {
+    /// SHA-256 of it, as the device named it; `None`: it has none.
+    #[cbor(n(0), with = "minicbor::bytes")]
+    pub digest: Option<[u8; 32]>,
+    /// Times that what was sent did not have this digest.
+    #[n(1)]
+    pub failures: u8,
+    /// Not judged yet: it is awaited, or has come since the last quote.
+    #[n(2)]
+    pub due: bool,
 }
 
 /// What quotes of one boot have in common.
@@ -238,6 +256,9 @@ pub struct SessionRecord {
     /// When the keys were made.
     #[n(5)]
     pub created: u64,
+    /// SHA-256 of the boot event log, as open named it.
+    #[cbor(n(6), with = "minicbor::bytes")]
+    pub boot_log: Option<[u8; 32]>,
 }
 
 /// A nonce given out: good for one quote, until it expires.

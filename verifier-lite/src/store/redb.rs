@@ -25,6 +25,7 @@ use super::{
     SessionRecord, Store, StoreError, VerdictRecord,
 };
 
+mod boot_log;
 mod write;
 
 /// Page cache, in bytes. redb's default of 1 GiB is not for a light verifier; a device takes about
@@ -248,6 +249,22 @@ impl Store for RedbStore {
     fn record_count(&self) -> Result<u64, StoreError> {
         let table = self.read()?.open_table(RECORDS).map_err(failed)?;
         table.len().map_err(failed)
+    }
+
+    fn boot_log(&self, digest: &[u8; 32]) -> Result<Option<Vec<u8>>, StoreError> {
+        boot_log::read(&self.read()?, digest)
+    }
+
+    fn has_boot_log(&self, digest: &[u8; 32]) -> Result<bool, StoreError> {
+        boot_log::is_kept(&self.read()?, digest)
+    }
+
+    fn boot_upload_end(&self, upload: &[u8; 32]) -> Result<u32, StoreError> {
+        boot_log::upload_end(&self.read()?, upload)
+    }
+
+    fn boot_upload(&self, upload: &[u8; 32]) -> Result<Vec<u8>, StoreError> {
+        boot_log::upload(&self.read()?, upload)
     }
 
     fn log_end(&self, device: &DeviceId, boot: u64) -> Result<u64, StoreError> {

@@ -33,6 +33,16 @@ pub(super) const DEVIATIONS: TableDefinition<'_, (&[u8; 16], u64), &[u8]> =
 /// Kind, name -> an object of the operator, as it was put.
 pub(super) const OBJECTS: TableDefinition<'_, (u8, &str), &[u8]> = TableDefinition::new("objects");
 
+/// SHA-256 -> time, boot event log.
+pub(super) const BOOT_LOGS: TableDefinition<'_, &[u8; 32], (u64, &[u8])> =
+    TableDefinition::new("boot-logs");
+/// Upload -> time of its last part, where it ends.
+pub(super) const BOOT_UPLOADS: TableDefinition<'_, &[u8; 32], (u64, u32)> =
+    TableDefinition::new("boot-uploads");
+/// Upload, offset -> bytes from there on.
+pub(super) const BOOT_PARTS: TableDefinition<'_, (&[u8; 32], u32), &[u8]> =
+    TableDefinition::new("boot-parts");
+
 /// Record ids in one entry of `LOGS`. A heartbeat with one new record rewrites 1 kB on average, and
 /// a log of 2,400 records takes 38 entries.
 pub(super) const SEGMENT: usize = 64;

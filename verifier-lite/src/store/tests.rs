@@ -49,6 +49,7 @@ fn device() -> DeviceRecord {
             guessed: None,
             in_full: None,
             padded_banks: None,
+            boot_log: None,
             content: Content {
                 tier: Tier::Warning,
                 reasons: vec!["clock-unsafe".into()],
@@ -74,6 +75,7 @@ fn session(device: DeviceId) -> SessionRecord {
             expires: 9_000,
         }],
         created: 2_500,
+        boot_log: None,
     }
 }
 
@@ -446,4 +448,49 @@ proptest! {
         prop_assert_eq!(store.log_end(&A, 1).unwrap(), 0);
         prop_assert_eq!(store.log_end(&B, 2).unwrap(), 65);
     }
+}
+
+#[test]
+fn boot_logs_and_uploads_are_bounded_and_the_oldest_goes() {
+    let dir = TempDir::new("store");
+    let mut store = RedbStore::open_or_create(dir.path()).unwrap();
+    let key = |n: u64| {
+        let mut key = [0; 32];
+        key[24..].copy_from_slice(&n.to_be_bytes());
+        key
+    };
+    let append = |n: u64, offset: u32, at: u64| Change::AppendBootUpload {
+        upload: key(n),
+        offset,
+        bytes: vec![n as u8; 3],
+        at,
+    };
+    let commits: Vec<Change> = (0..MAX_BOOT_UPLOADS).map(|n| append(n, 0, n)).collect();
+    store.commit(&commits, Durability::Batched).unwrap();
+    // 0 goes on, so 1 has waited longest.
+    let more = [append(0, 3, 1000), append(5000, 0, 1001)];
+    store.commit(&more, Durability::Batched).unwrap();
+    assert_eq!(store.boot_upload(&key(0)).unwrap(), [0; 6]);
+    assert_eq!(store.boot_upload_end(&key(1)).unwrap(), 0);
+    assert_eq!(store.boot_upload(&key(1)).unwrap(), b"");
+    assert_eq!(store.boot_upload_end(&key(2)).unwrap(), 3);
+    assert_eq!(store.boot_upload_end(&key(5000)).unwrap(), 3);
+    let gap = store.commit(&[append(2, 4, 1002)], Durability::Batched);
+    assert!(
+        matches!(gap, Err(StoreError::NotContiguous { end: 3, first: 4 })),
+        "{gap:?}"
+    );
+    assert_eq!(store.boot_upload(&key(2)).unwrap(), [2; 3]);
+
+    let put = |n: u64| Change::PutBootLog {
+        digest: key(n),
+        bytes: vec![1, 2, 3],
+        at: n,
+    };
+    let commits: Vec<Change> = (0..=MAX_BOOT_LOGS).map(put).collect();
+    store.commit(&commits, Durability::Immediate).unwrap();
+    assert_eq!(store.boot_log(&key(0)).unwrap(), None);
+    assert!(!store.has_boot_log(&key(0)).unwrap());
+    assert_eq!(store.boot_log(&key(1)).unwrap(), Some(vec![1, 2, 3]));
+    assert!(store.has_boot_log(&key(MAX_BOOT_LOGS)).unwrap());
 }

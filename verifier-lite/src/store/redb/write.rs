@@ -33,6 +33,7 @@ impl RedbStore {
                     meta.insert(SCHEMA_KEY, SCHEMA).map_err(failed)?;
                 }
             }
+            super::boot_log::make_tables(transaction)?;
             transaction.open_table(DEVICES).map_err(failed)?;
             transaction.open_table(SESSIONS).map_err(failed)?;
             transaction.open_table(RECORDS).map_err(failed)?;
@@ -110,6 +111,16 @@ impl Writer {
             Change::TruncateLog { device, boot, from } => {
                 self.truncate_log(device, *boot, *from)?;
             }
+            Change::PutBootLog { digest, bytes, at } => {
+                super::boot_log::put(&self.0, digest, bytes, *at)?;
+            }
+            Change::AppendBootUpload {
+                upload,
+                offset,
+                bytes,
+                at,
+            } => super::boot_log::append(&self.0, upload, *offset, bytes, *at)?,
+            Change::DropBootUpload(upload) => super::boot_log::drop_upload(&self.0, upload)?,
             Change::AddVerdict(device, verdict) => {
                 self.must_exist(device)?;
                 let mut table = self.0.open_table(VERDICTS).map_err(failed)?;
