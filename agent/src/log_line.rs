@@ -1,46 +1,89 @@
-//! Log lines on standard error, one write each, nothing allocated: for a console, for what an init script
-//! pipes to logger(1), or for systemd's journal, which takes the priority from the line (sd-daemon(3)).
+//! Log lines on standard error: for a console, for what an init script pipes to logger(1), or for systemd's
+//! journal, which takes the priority from the line (sd-daemon(3)). By env_logger, or in the smallest build
+//! without it: one write each, nothing allocated.
 
 use std::env;
-use std::io::{self, Write};
+use std::io::Write;
 
-use log::{Level, LevelFilter, Log, Metadata, Record};
+use log::{Level, LevelFilter, Record};
 
 /// Longest line; the rest is cut off.
 const MAX_LINE: usize = 1024;
 
-struct Lines {
-    /// Standard error is the journal's.
-    journal: bool,
-}
+/// Targets of the TSS wrapper.
+const LIBRARY: &str = "tss_esapi";
 
 /// Starts logging, once. The TSS wrapper logs each failed command at level error, those that we expect
 /// included, so it is heard only when everything is.
 pub fn start(level: LevelFilter) {
-    static CONSOLE: Lines = Lines { journal: false };
-    static JOURNAL: Lines = Lines { journal: true };
+    // Whether standard error is the journal's.
     let journal = env::var_os("JOURNAL_STREAM").is_some();
+    install(level, journal);
+}
+
+/// The level from which on the TSS wrapper is heard.
+const fn of_library(level: LevelFilter) -> LevelFilter {
+    match level {
+        LevelFilter::Trace => LevelFilter::Trace,
+        _ => LevelFilter::Off,
+    }
+}
+
+#[cfg(feature = "env_logger")]
+fn install(level: LevelFilter, journal: bool) {
+    // Fails only when there is a logger already.
+    let _ = env_logger::Builder::new()
+        .filter_level(level)
+        .filter_module(LIBRARY, of_library(level))
+        .format(move |out, record| {
+            let mut line = [0; MAX_LINE];
+            let size = format(&mut line, journal, record);
+            out.write_all(&line[..size])
+        })
+        .try_init();
+}
+
+#[cfg(not(feature = "env_logger"))]
+fn install(level: LevelFilter, journal: bool) {
+    static CONSOLE: lines::Lines = lines::Lines { journal: false };
+    static JOURNAL: lines::Lines = lines::Lines { journal: true };
     // Fails only when there is a logger already.
     if log::set_logger(if journal { &JOURNAL } else { &CONSOLE }).is_ok() {
         log::set_max_level(level);
     }
 }
 
-impl Log for Lines {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        log::max_level() == LevelFilter::Trace || !metadata.target().starts_with("tss_esapi")
+/// The smallest build's logger.
+#[cfg(not(feature = "env_logger"))]
+mod lines {
+    use std::io::{self, Write};
+
+    use log::{Log, Metadata, Record};
+
+    use super::{LIBRARY, MAX_LINE, format, of_library};
+
+    pub(super) struct Lines {
+        /// Standard error is the journal's.
+        pub(super) journal: bool,
     }
 
-    fn log(&self, record: &Record<'_>) {
-        if self.enabled(record.metadata()) {
-            let mut line = [0; MAX_LINE];
-            let size = format(&mut line, self.journal, record);
-            // Nobody is left to tell.
-            let _ = io::stderr().write_all(&line[..size]);
+    impl Log for Lines {
+        fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+            let ours = !metadata.target().starts_with(LIBRARY);
+            ours || metadata.level() <= of_library(log::max_level())
         }
-    }
 
-    fn flush(&self) {}
+        fn log(&self, record: &Record<'_>) {
+            if self.enabled(record.metadata()) {
+                let mut line = [0; MAX_LINE];
+                let size = format(&mut line, self.journal, record);
+                // Nobody is left to tell.
+                let _ = io::stderr().write_all(&line[..size]);
+            }
+        }
+
+        fn flush(&self) {}
+    }
 }
 
 /// Writes the line, with its end, and returns its length.
@@ -111,10 +154,7 @@ mod tests {
 
     #[test]
     fn the_library_is_heard_only_when_everything_is() {
-        let library = Metadata::builder().target("tss_esapi::context").build();
-        let ours = Metadata::builder().target("mote_agent::run").build();
-        let lines = Lines { journal: false };
-        assert!(!lines.enabled(&library));
-        assert!(lines.enabled(&ours));
+        assert_eq!(of_library(LevelFilter::Debug), LevelFilter::Off);
+        assert_eq!(of_library(LevelFilter::Trace), LevelFilter::Trace);
     }
 }
