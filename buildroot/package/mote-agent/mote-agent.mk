@@ -42,7 +42,7 @@ define MOTE_AGENT_INSTALL_INIT_SYSV
 endef
 
 define MOTE_AGENT_INSTALL_INIT_SYSTEMD
-	$(INSTALL) -D -m 0644 $(MOTE_AGENT_PKGDIR)/mote-agent.service \
+	$(INSTALL) -D -m 0644 $(@D)/agent/dist/mote-agent.service \
 		$(TARGET_DIR)/usr/lib/systemd/system/mote-agent.service
 endef
 
