@@ -58,8 +58,7 @@ impl Sweep {
             self.after = Some(id);
             let policy = policies.for_device(store, &id, now)?;
             self.until = self.until.into_iter().chain(policy.valid_until()).min();
-            let due = record.boot.as_ref();
-            if !due.is_some_and(|boot| reappraise::is_due(boot, &policy)) {
+            if !reappraise::is_due(&record, &policy) {
                 continue;
             }
             let Some(anew) = reappraise::reappraise(store, &id, &record, &policy, now)? else {
@@ -73,9 +72,7 @@ impl Sweep {
                     verdict.tier.word()
                 );
             }
-            if let Some(boot) = &mut record.boot {
-                boot.content = anew.content;
-            }
+            record.set_content(anew.content);
             let mut changes = vec![Change::PutDevice(id, record)];
             changes.extend(anew.changes);
             store.commit(&changes, Durability::Immediate)?;

@@ -176,6 +176,7 @@ pub(crate) fn device(dir: &TempDir, files: &[(&str, u8)]) {
         last_seen: Some(then),
         session: None,
         software: None,
+        token: None,
     };
     let mut changes = vec![Change::PutDevice(GATE, device)];
     let ids = records.iter().map(RecordId::of).collect();
