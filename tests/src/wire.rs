@@ -8,7 +8,7 @@ use mote_agent::session::{Device, Event, Output, Pacing, Session, Settings};
 use mote_agent::tpm::PcrSelection;
 use mote_agent::verifier_key::VerifierKey;
 use mote_schemas::coap::Parameters;
-use mote_schemas::limits::{DEFAULT_DATAGRAM, MAX_MESSAGE};
+use mote_schemas::limits::{DEFAULT_DATAGRAM, MAX_MESSAGE, MAX_PCR_BANKS};
 use mote_schemas::message::Tier;
 use mote_schemas::time::Instant;
 
@@ -37,6 +37,8 @@ pub struct Cost {
     pub requests: usize,
     /// Bytes of the last request.
     pub last_up: usize,
+    /// Bytes of the largest message either way.
+    pub largest: usize,
 }
 
 impl Cost {
@@ -64,6 +66,8 @@ pub struct Wire {
     pub tier: Tier,
     /// Records that the verifier has.
     pub records: u64,
+    /// What is quoted.
+    pub selection: Bounded<PcrSelection, MAX_PCR_BANKS>,
     session: Option<Session>,
     peer: SocketAddr,
     seed: u8,
@@ -74,8 +78,14 @@ pub struct Wire {
 impl Wire {
     /// A new device, switched on; `seed` makes its keys and its address.
     pub fn new(seed: u8) -> Self {
+        Self::with_tpm(SoftTpm::new(u64::from(seed)), seed)
+    }
+
+    /// The same, with this TPM.
+    pub fn with_tpm(tpm: SoftTpm, seed: u8) -> Self {
         Wire {
-            device: SoftDevice::new(SoftTpm::new(u64::from(seed))),
+            device: SoftDevice::new(tpm),
+            selection: Bounded::from_iter([PCRS]),
             datagram: DEFAULT_DATAGRAM,
             lose: None,
             stop_after: None,
@@ -114,7 +124,7 @@ impl Wire {
             let session = match &mut self.session {
                 Some(session) => session,
                 none => {
-                    let settings = settings(lab, self.datagram)?;
+                    let settings = settings(lab, self.datagram, &self.selection)?;
                     none.insert(Session::new(settings, now, &mut device))
                 }
             };
@@ -122,12 +132,14 @@ impl Wire {
                 Output::Transmit(len) => {
                     cost.up += len;
                     cost.last_up = len;
+                    cost.largest = cost.largest.max(len);
                     cost.requests += 1;
                     if self.lose.take_if(|lost| *lost == cost.requests).is_some() {
                         continue;
                     }
                     if let Some(reply) = lab.handle(self.peer, &buffer[..len]) {
                         cost.down += reply.len();
+                        cost.largest = cost.largest.max(reply.len());
                         session.receive(now, &reply, &mut device);
                     }
                 }
@@ -170,11 +182,15 @@ impl Wire {
     }
 }
 
-fn settings(lab: &Lab, datagram: usize) -> Result<Settings> {
+fn settings(
+    lab: &Lab,
+    datagram: usize,
+    selection: &Bounded<PcrSelection, MAX_PCR_BANKS>,
+) -> Result<Settings> {
     let key = VerifierKey::from_bytes(lab.key().public_key().point());
     Ok(Settings {
         verifier_key: key.map_err(|error| format!("{error:?}"))?,
-        selection: Bounded::from_slice(&[PCRS]).map_err(|_| "one bank fits")?,
+        selection: selection.clone(),
         datagram,
         pacing: Pacing::default(),
         transmission: Parameters::default(),

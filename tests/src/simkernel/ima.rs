@@ -64,18 +64,34 @@ impl Record {
             data.extend((field.len() as u32).to_le_bytes());
             data.extend(field);
         }
+        Ok(Self::shown(TEMPLATE, &shown(&data), &data, path))
+    }
+
+    /// An ima-buf record: the kernel measured `buffer` as `name`, a key for example
+    /// (`ima_template_desc_buf`: d-ng, n-ng, buf).
+    pub fn buffer(name: &str, buffer: &[u8]) -> Self {
+        let digest = [b"sha256:\0", &Bank::Sha256.digest(buffer)[..]].concat();
+        let mut data = Vec::new();
+        for field in [&digest[..], &[name.as_bytes(), b"\0"].concat(), buffer] {
+            data.extend((field.len() as u32).to_le_bytes());
+            data.extend(field);
+        }
+        Self::shown(b"ima-buf", &Bank::Sha1.digest(&data), &data, name)
+    }
+
+    fn shown(template: &[u8], shown: &[u8], data: &[u8], path: &str) -> Self {
         let mut bytes = u32::from(PCR).to_le_bytes().to_vec();
-        bytes.extend(shown(&data));
-        bytes.extend((TEMPLATE.len() as u32).to_le_bytes());
-        bytes.extend(TEMPLATE);
+        bytes.extend(shown);
+        bytes.extend((template.len() as u32).to_le_bytes());
+        bytes.extend(template);
         bytes.extend((data.len() as u32).to_le_bytes());
         let start = bytes.len();
         bytes.extend(data);
-        Ok(Self {
+        Self {
             bytes,
             data: start,
             path: path.to_owned(),
-        })
+        }
     }
 
     /// The template data: what is hashed for each bank.

@@ -10,6 +10,7 @@ mod cbor;
 mod coap;
 mod identities;
 mod logs;
+mod long_records;
 mod quotes;
 mod sessions;
 
