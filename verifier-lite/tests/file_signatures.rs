@@ -269,3 +269,46 @@ fn a_key_added_to_the_kernels_keyring_counts_only_if_policy_says_so_and_from_the
         assert_eq!(faults, [Fault::BufferUnknown, Fault::FileSignerUnknown]);
     }
 }
+
+/// With `ima_template=evm-sig` the writer of a file chooses its attributes: here a file that is a key, with
+/// the same key in an attribute, read from a detached mount where its path is `.ima`. Labelled so that the
+/// attribute is a buffer, it would let its writer sign files.
+#[test]
+fn a_file_does_not_pass_for_a_key_that_the_kernel_added() {
+    let dir = makers();
+    let key = fs::read(dir.file("maker.der")).unwrap();
+    let file = signed_file("/opt/added", ADDED, &signature(&dir, "maker", ADDED));
+    let mut learning = Keyring::default();
+    learning.learn_from(".ima");
+    let learning = references(Some(learning));
+
+    let mut buffer = [0; 4096];
+    let mut writer = TemplateWriter::new(Endian::Little, &mut buffer);
+    writer.digest("sha256", sha256(&key).as_bytes()).unwrap();
+    writer.text(b".ima").unwrap();
+    writer.bytes(&[5]).unwrap();
+    writer.text(b"security.selinux").unwrap();
+    let length = u32::try_from(key.len()).unwrap();
+    writer.bytes(&length.to_le_bytes()).unwrap();
+    writer.bytes(&key).unwrap();
+    for number in [&[0; 4][..], &[0; 4], &[0xed, 0x81]] {
+        writer.bytes(number).unwrap();
+    }
+    let data = writer.finish().to_vec();
+    for label in [
+        "evm-sig",
+        "d-ng|n-ng|sig|sig|sig|buf|sig|sig|sig",
+        "d-ng|n-ng|evmsig|xattrnames|xattrlengths|buf|iuid|igid|imode",
+    ] {
+        let implant = Record {
+            template: label.into(),
+            data: data.clone(),
+            pcr: 10,
+            violation: false,
+        };
+        let found = judge(&[&[implant, file.clone()]], &learning);
+        let faults: Vec<_> = found.deviations.iter().map(|d| d.fault).collect();
+        let expected = [Fault::FileSignatureInvalid, Fault::FileSignerUnknown];
+        assert_eq!(faults, expected, "{label}");
+    }
+}

@@ -9,6 +9,7 @@ mod addresses;
 mod cbor;
 mod coap;
 mod identities;
+mod labels;
 mod logs;
 mod quotes;
 mod sessions;
