@@ -407,6 +407,52 @@ fn a_portable_evm_signature_covers_the_attributes_in_the_record() {
     );
 }
 
+/// A big-endian kernel signs over its own byte order, and writes its list in that order or, told
+/// `ima_canonical_fmt`, in little-endian. `evmctl` signs for the machine it runs on, so `openssl` does it.
+#[test]
+fn a_big_endian_kernels_evm_signature_is_verified_in_either_order_of_its_list() {
+    let signer = Signer::new(&["p256"]);
+    let keyring = signer.keyring(&["p256"]);
+    let ima = [&[4, 4][..], &digest_of("sha256", CONTENTS)].concat();
+    // ino, generation, uid, gid, mode, padding: of a 64-bit kernel.
+    let mut misc = vec![0; 12];
+    misc.extend(7u32.to_be_bytes());
+    misc.extend(8u32.to_be_bytes());
+    misc.extend(0o100_755_u16.to_be_bytes());
+    misc.extend([0; 2]);
+    fs::write(signer.file("covered"), [&ima[..], &misc].concat()).unwrap();
+    let signature = run(Command::new("openssl")
+        .args(["dgst", "-sha256", "-sign"])
+        .arg(signer.file("p256.key"))
+        .arg(signer.file("covered")));
+    let id = keyring.all()[0].ids()[0];
+    let len = u16::try_from(signature.len()).unwrap().to_be_bytes();
+    let evm = [&[5, 2, 4][..], &id.0, &len, &signature].concat();
+    for endian in [Endian::Little, Endian::Big] {
+        let mut buffer = [0; 2048];
+        let mut writer = TemplateWriter::new(endian, &mut buffer);
+        let digest = digest_of("sha256", CONTENTS);
+        writer.digest("sha256", &digest).unwrap();
+        writer.text(b"/usr/bin/pump").unwrap();
+        writer.bytes(&evm).unwrap();
+        writer.text(b"security.ima").unwrap();
+        let number = |v: u32| endian.u32_bytes(v);
+        writer.bytes(&number(ima.len() as u32)).unwrap();
+        writer.bytes(&ima).unwrap();
+        writer.bytes(&number(7)).unwrap();
+        writer.bytes(&number(8)).unwrap();
+        let mode = match endian {
+            Endian::Little => 0o100_755_u16.to_le_bytes(),
+            Endian::Big => 0o100_755_u16.to_be_bytes(),
+        };
+        writer.bytes(&mode).unwrap();
+        let data = writer.finish();
+        let record = TemplateData::parse("evm-sig", data, endian).unwrap();
+        let signed_by = verify(&record, endian, |id| keyring.keys(id));
+        assert_eq!(signed_by.map(FileKey::name), Ok("Test p256"), "{endian:?}");
+    }
+}
+
 #[test]
 fn a_file_that_is_no_key_file_is_refused_whole_and_says_why() {
     let signer = Signer::new(&["rsa", "p256"]);
