@@ -160,6 +160,7 @@ pub(crate) fn device(dir: &TempDir, files: &[(&str, u8)]) {
         guessed: None,
         in_full: None,
         padded_banks: None,
+        restarted: None,
         boot_log: None,
     };
     let device = DeviceRecord {
