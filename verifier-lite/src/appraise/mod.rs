@@ -166,9 +166,9 @@ fn judge<'a, E: LogEntry, R: ReferenceLookup + ?Sized>(
         judge_buffer(path, measured, data.buffer(), reference, learned)
     } else {
         judge_file(path, measured, reference, |keyring| {
-            ima_signature::verify(&data, endian, |id| {
-                let mut keys = keyring.keys(id);
-                keys.extend(learned.keys(id));
+            ima_signature::verify(&data, endian, |signer| {
+                let mut keys = keyring.keys(signer);
+                keys.extend(learned.keys(signer));
                 keys
             })
             .map(|_| ())
@@ -312,7 +312,9 @@ fn judge_file<'a, R: ReferenceLookup + ?Sized>(
 /// What a signature that does not hold makes of an unknown file.
 fn fault_of(error: &SignatureError) -> Fault {
     match error {
-        SignatureError::Header(_) | SignatureError::Invalid(_) => Fault::FileSignatureInvalid,
+        SignatureError::Header(_) | SignatureError::Invalid(_) | SignatureError::Appended(_) => {
+            Fault::FileSignatureInvalid
+        }
         SignatureError::UnknownSigner(_) => Fault::FileSignerUnknown,
         // It says nothing about these contents.
         SignatureError::Absent
