@@ -9,6 +9,7 @@ mod addresses;
 mod cbor;
 mod coap;
 mod identities;
+mod labels;
 mod logs;
 mod long_records;
 mod quotes;
