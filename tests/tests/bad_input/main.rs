@@ -10,6 +10,7 @@ mod blocks;
 mod cbor;
 mod coap;
 mod identities;
+mod labels;
 mod logs;
 mod long_records;
 mod quotes;
