@@ -20,11 +20,8 @@ use crate::soft_tpm::SoftTpm;
 /// What can go wrong is for a test to print.
 pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-/// sha256:0-10.
-const PCRS: PcrSelection = PcrSelection {
-    bank: 0x000b,
-    mask: 0x7ff,
-};
+/// PCR 0 to 10.
+const PCRS: u32 = 0x7ff;
 
 /// Bytes and messages, up (to the verifier) and down.
 #[derive(Clone, Copy, Debug, Default)]
@@ -56,6 +53,8 @@ pub struct Wire {
     pub device: SoftDevice,
     /// Largest datagram to fill.
     pub datagram: usize,
+    /// PCRs of the SHA-256 bank that it quotes: bit n is PCR n.
+    pub pcrs: u32,
     /// Requests to lose on their way, by their number since the last verdict.
     pub lose: Option<usize>,
     /// Requests after which this side stops in the middle.
@@ -77,6 +76,7 @@ impl Wire {
         Wire {
             device: SoftDevice::new(SoftTpm::new(u64::from(seed))),
             datagram: DEFAULT_DATAGRAM,
+            pcrs: PCRS,
             lose: None,
             stop_after: None,
             session: None,
@@ -114,7 +114,7 @@ impl Wire {
             let session = match &mut self.session {
                 Some(session) => session,
                 none => {
-                    let settings = settings(lab, self.datagram)?;
+                    let settings = settings(lab, self.datagram, self.pcrs)?;
                     none.insert(Session::new(settings, now, &mut device))
                 }
             };
@@ -170,11 +170,12 @@ impl Wire {
     }
 }
 
-fn settings(lab: &Lab, datagram: usize) -> Result<Settings> {
+fn settings(lab: &Lab, datagram: usize, mask: u32) -> Result<Settings> {
+    let selection = PcrSelection { bank: 0x000b, mask };
     let key = VerifierKey::from_bytes(lab.key().public_key().point());
     Ok(Settings {
         verifier_key: key.map_err(|error| format!("{error:?}"))?,
-        selection: Bounded::from_slice(&[PCRS]).map_err(|_| "one bank fits")?,
+        selection: Bounded::from_slice(&[selection]).map_err(|_| "one bank fits")?,
         datagram,
         pacing: Pacing::default(),
         transmission: Parameters::default(),
