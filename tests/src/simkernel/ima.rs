@@ -69,6 +69,14 @@ impl Record {
         Self::whole(template.as_bytes(), path, &Bank::Sha1.digest(&data), &data)
     }
 
+    /// An ima-buf record: the kernel measured `buffer` as `name`, a key for example
+    /// (`ima_template_desc_buf`: d-ng, n-ng, buf).
+    pub fn buffer(name: &str, buffer: &[u8]) -> Self {
+        let digest = [b"sha256:\0", &Bank::Sha256.digest(buffer)[..]].concat();
+        let path = [name.as_bytes(), b"\0"].concat();
+        Self::of_fields("ima-buf", name, &[&digest, &path, buffer])
+    }
+
     /// The same measurement under another template's name, which no PCR covers.
     #[must_use]
     pub fn labelled(&self, template: &str) -> Self {

@@ -11,6 +11,7 @@ mod coap;
 mod identities;
 mod labels;
 mod logs;
+mod long_records;
 mod quotes;
 mod sessions;
 

@@ -44,6 +44,8 @@ pub(super) struct Standing {
     pub(super) records: Ranges,
     /// Offset from which the boot log is wanted.
     pub(super) boot_log: Option<u32>,
+    /// Offset from which the next record is wanted, after a part of it.
+    pub(super) record_offset: Option<u32>,
 }
 
 impl Standing {
@@ -126,6 +128,12 @@ impl<'e> Attestation<'e> {
             self.must_be_durable();
         }
         Ok(())
+    }
+
+    /// The boot that was heard of last, and the records stored of it.
+    pub(super) fn log_end(&self) -> Option<(u64, u64)> {
+        let boot = self.record.boot.as_ref()?;
+        Some((boot.number, self.stored))
     }
 
     pub(super) fn is_admitted(&self) -> bool {
@@ -647,6 +655,7 @@ impl<'e> Attestation<'e> {
                 wants: Wants::default(),
                 records: self.wanted_in_full(),
                 boot_log,
+                record_offset: None,
             },
             _ => Standing {
                 next_record: self.received(),
