@@ -60,6 +60,8 @@ step_demo() { tests/demo.sh; }
 
 step_qemu() { tests/qemu/x86.sh; }
 
+step_coverage() { tests/coverage.sh; }
+
 step_size() { tests/size.sh; }
 
 # arm64 always; the others, which differ in word size or in little, with --all.
@@ -85,7 +87,7 @@ for script in tests/interop/*.sh; do
 done
 every+=(demo qemu)
 # Minutes of optimised builds: only with --all, or by name.
-long=(size cross)
+long=(size cross coverage)
 
 chosen=("${every[@]}")
 filters=()

@@ -6,6 +6,7 @@
 #   tests/setup.sh demo      only what demo.sh needs
 #   tests/setup.sh qemu      only what tests/qemu/x86.sh needs
 #   tests/setup.sh cross     only what tests/qemu/cross.sh needs
+#   tests/setup.sh coverage  what tests/coverage.sh needs
 #
 # demo.sh and run.sh source it and call `setup`, because PATH may have to change.
 
@@ -129,7 +130,12 @@ setup_lints() {
   fi
 }
 
-# setup [demo | qemu | cross]: all of the above.
+# The major version of the LLVM that rustc was built with: its profiles are read by that alone.
+setup_llvm() {
+  rustc -vV | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p'
+}
+
+# setup [demo | qemu | cross | coverage]: all of the above.
 setup() {
   case ${1:-} in
     demo)
@@ -139,6 +145,11 @@ setup() {
     cross)
       setup_packages "${setup_demo_packages[@]}" "${setup_cross_packages[@]}"
       setup_rust
+      ;;
+    coverage)
+      setup_packages "${setup_demo_packages[@]}" "${setup_test_packages[@]}"
+      setup_rust
+      setup_packages "llvm-$(setup_llvm)"
       ;;
     qemu)
       setup_packages "${setup_demo_packages[@]}" "${setup_qemu_packages[@]}"
