@@ -14,7 +14,7 @@ mod quote;
 mod reply;
 
 pub use entries::{Entries, EntriesWriter, Entry, EntryError, IMA_PCR, Item, PREFIX_LENGTHS, Run};
-pub use evidence::{Beat, BootPart, Log, Open, PcrBank, PcrBanks};
+pub use evidence::{Beat, BootPart, Log, Open, PcrBank, PcrBanks, RecordPart};
 pub use file_entry::FileEntry;
 pub use hello::{Challenge, DeviceId, DeviceKeys, Hello, Kid};
 pub use nonce::{NonceReply, NonceRequest};
@@ -37,6 +37,8 @@ pub mod path {
     pub const BEAT: &str = "b";
     /// A part of the boot event log, protected.
     pub const BOOT: &str = "e";
+    /// A part of a long record of the measurement list, protected.
+    pub const RECORD: &str = "r";
     /// A nonce for a token, in the clear.
     pub const NONCE: &str = "n";
     /// Evidence in a Conceptual Message Wrapper, in the clear.

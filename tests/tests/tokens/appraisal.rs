@@ -108,7 +108,9 @@ fn each_deviation_has_its_reason_and_its_explanation() {
 #[test]
 fn parts_of_two_versions_do_not_make_a_third() {
     let mut bench = Bench::new();
-    bench.add_firmware("2.2", &["bootloader", "app", "radio"]);
+    bench
+        .lab
+        .add_firmware("2.2", &["bootloader", "app", "radio"]);
     assert_eq!(bench.attest(), verdict(Tier::Affirming, &[]));
     bench
         .device

@@ -11,13 +11,8 @@ use mote_schemas::cbor;
 use mote_schemas::coap::{Code, Message};
 use mote_schemas::message::{ErrorReply, Reasons, Tier, path};
 use mote_tests::Lab;
-use mote_tests::soft_device::digest_of;
 use mote_tests::token_device::{TokenDevice, post, verified_reply};
-use mote_verifier::admin::{self, Effect, Request, Response};
-use mote_verifier::manifest::{ComponentEntry, FileDigest, Manifest, StaticPcrs, sign};
-use mote_verifier::policy::trust_and_add;
-use mote_verifier::signing_key::{PublicKey, SigningKey};
-use mote_verifier::store::Durability;
+use mote_verifier::admin::{Request, Response};
 
 const PEER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 4711);
 
@@ -45,60 +40,14 @@ impl Bench {
             message_id: 0,
             worst: 0.0,
         };
-        bench.add_firmware("2.1", &["bootloader", "app"]);
+        bench.lab.add_firmware("2.1", &["bootloader", "app"]);
         let device = bench.device.clone();
-        bench.endorse(&device, Some("valve-12"));
+        bench.lab.endorse(&device, Some("valve-12"));
         bench
     }
 
-    /// Stores a manifest of `valve`, each of whose components contains its own name.
-    fn add_firmware(&mut self, version: &str, components: &[&str]) {
-        let components = components.iter().map(|name| ComponentEntry {
-            name: (*name).to_owned(),
-            digests: vec![FileDigest(digest_of(name))],
-        });
-        let manifest = Manifest::new("valve", version, None, vec![], vec![], StaticPcrs::new())
-            .and_then(|manifest| manifest.with_firmware(components.collect()))
-            .unwrap();
-        let key = SigningKey::generate().unwrap();
-        let signed = sign(&manifest, &key).unwrap();
-        let changes = trust_and_add(key.public_key(), signed).unwrap();
-        let store = self.lab.engine().store();
-        store.commit(&changes, Durability::Immediate).unwrap();
-    }
-
     fn ask(&mut self, request: &Request) -> Response {
-        let now = self.lab.now().unix;
-        let mut office = self.lab.engine().office();
-        let (response, effect) = admin::handle(&mut office, now, request);
-        match effect {
-            Some(Effect::AdmissionChanged(id) | Effect::DeviceRemoved(id)) => {
-                self.lab.engine().device_changed(&id);
-            }
-            Some(Effect::PolicyChanged) => {
-                self.lab.engine().sweep(now, 100).unwrap();
-            }
-            _ => {}
-        }
-        response
-    }
-
-    fn endorse(&mut self, device: &TokenDevice, name: Option<&str>) {
-        let key = PublicKey::from_point(&device.point()).unwrap();
-        let response = self.ask(&Request::DeviceEndorse {
-            pem: key.to_pem().unwrap(),
-            ueid: device
-                .ueid
-                .as_ref()
-                .map(|ueid| mote_tests::hex::encode(ueid)),
-            by: "ann".into(),
-            name: name.map(ToOwned::to_owned),
-        });
-        let Response::Changed(summary) = response else {
-            panic!("{response:?}");
-        };
-        // What the device computes of its key is what the verifier does.
-        assert_eq!(summary.id, device.id().to_string());
+        self.lab.ask(request)
     }
 
     /// One datagram there and back: code and payload. No answer is longer than its question.

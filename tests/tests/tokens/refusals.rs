@@ -41,7 +41,7 @@ fn another_key_another_device_and_another_nonce_are_told_apart() {
         "token-signature-invalid",
     );
     // A device of ours that answers another's nonce.
-    bench.endorse(&stranger, None);
+    bench.lab.endorse(&stranger, None);
     is_refused(
         &mut bench,
         &stranger.wrapped(&nonce),

@@ -4,11 +4,12 @@
 //! | module | what |
 //! |---|---|
 //! | `hello` | the exchange in the clear: challenges for who may be a device |
-//! | `blockwise` | hello and challenge in pieces (RFC 7959) |
+//! | `blockwise` | requests and replies in pieces (RFC 7959) |
 //! | `channel` | OSCORE sessions, across restarts of this process |
 //! | `evidence` | open, log and beat: from a protected message to a commit and a reply |
 //! | `boot` | measured boot in a verdict |
 //! | `boot_log` | boot event logs, by digest |
+//! | `long_record` | records that are longer than a datagram |
 //! | `echo` | proof that a peer receives at its address (RFC 9175) |
 //! | `token` | nonces and tokens of devices without a TPM |
 //! | `discovery` | what is here, for whoever looks |
@@ -35,6 +36,7 @@ mod discovery;
 mod echo;
 mod evidence;
 mod hello;
+mod long_record;
 mod outcome;
 mod overload;
 mod peer;
@@ -54,7 +56,7 @@ use crate::admission::AdmissionRules;
 use crate::evidence::nonce::Nonces;
 use crate::policy::{Policies, Sweep, Swept};
 use crate::signing_key::SigningKey;
-use crate::store::{Admission, DeviceId, DeviceRecord, Store, StoreError};
+use crate::store::{Admission, DeviceId, DeviceRecord, Kid, Store, StoreError};
 use blockwise::Transfers;
 use channel::Channels;
 use echo::EchoKey;
@@ -123,7 +125,9 @@ pub struct Engine {
     settings: Settings,
     echo: EchoKey,
     dedup: Box<Dedup<Peer, Option<Box<Answered>>, DEDUP>>,
-    transfers: Transfers,
+    transfers: Transfers<Peer>,
+    /// The same, inside OSCORE.
+    protected_transfers: Transfers<Kid>,
     hellos: Hellos,
     bucket: Bucket,
     /// For tokens of addresses that have returned no Echo.
@@ -184,6 +188,7 @@ impl Engine {
             echo: EchoKey::new(&secret),
             dedup: Box::new(Dedup::new(&Parameters::default())),
             transfers: Transfers::new(),
+            protected_transfers: Transfers::new(),
             hellos: Hellos::new(settings.max_challenges),
             bucket: Bucket::new(settings.hellos_per_second),
             tokens: Bucket::new(settings.tokens_per_second),
@@ -322,10 +327,8 @@ impl Engine {
                 self.wrapped(now, peer, &body)
             };
         }
-        if [path::OPEN, path::LOG, path::BEAT, path::BOOT]
-            .iter()
-            .any(|p| body.path_is(&[p]))
-        {
+        let protected = [path::OPEN, path::LOG, path::BEAT, path::BOOT, path::RECORD];
+        if protected.iter().any(|p| body.path_is(&[p])) {
             // RFC 8613, 8.2: it must be protected.
             return Ok(Outcome::refused(
                 Code::UNAUTHORIZED,

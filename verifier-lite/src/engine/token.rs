@@ -99,7 +99,10 @@ impl Engine {
         {
             return Ok(Outcome::clear(Code::UNAUTHORIZED).option(option::ECHO, challenge));
         }
-        let payload = match self.assemble(now, &peer, &blocks, body.payload()) {
+        let whole = self
+            .transfers
+            .whole(now.monotonic, &peer, &blocks, body.payload());
+        let payload = match whole {
             Ok(payload) => payload,
             Err(answer) => return Ok(answer),
         };
@@ -136,7 +139,8 @@ impl Engine {
         };
         match self.attested(now, offered, &payload, room)? {
             Ok(reply) => {
-                let outcome = self.in_blocks(now, peer, &blocks, reply);
+                let transfers = &mut self.transfers;
+                let outcome = transfers.in_blocks(now.monotonic, peer, &blocks, reply);
                 Ok(match challenge {
                     Some(_) => outcome,
                     None => outcome.for_verified_address(),
@@ -322,6 +326,7 @@ impl Engine {
                 records: None,
                 prefix_length: None,
                 boot_log: None,
+                record_offset: None,
             };
             let signed = self.sign(digest.as_ref(), &encode(&reply)?)?;
             if signed.len() <= room || count == 0 {
