@@ -5,6 +5,7 @@
 use std::net::SocketAddr;
 
 use heapless::Vec as Bounded;
+use mote_agent::measurement_log::MeasurementLog;
 use mote_agent::session::{Device, Event, Output, Pacing, Session, Settings};
 use mote_agent::tpm::PcrSelection;
 use mote_agent::verifier_key::VerifierKey;
@@ -108,6 +109,8 @@ impl Cost {
 pub struct Wire {
     /// The device.
     pub device: SoftDevice,
+    /// The list that the agent reads, if it is another than the device's own.
+    pub log: Option<Box<dyn MeasurementLog>>,
     /// Largest datagram to fill.
     pub datagram: usize,
     /// Requests to lose on their way, by their number since the last verdict.
@@ -130,6 +133,7 @@ impl Wire {
     pub fn new(seed: u8) -> Self {
         Wire {
             device: SoftDevice::new(SoftTpm::new(u64::from(seed))),
+            log: None,
             datagram: DEFAULT_DATAGRAM,
             lose: None,
             stop_after: None,
@@ -160,7 +164,10 @@ impl Wire {
             }
             let mut device = Device {
                 tpm: &mut self.device.tpm,
-                log: &mut self.device.list,
+                log: match &mut self.log {
+                    Some(log) => log.as_mut(),
+                    None => &mut self.device.list,
+                },
                 boot_log: &mut self.device.boot_log,
                 random: &mut random,
             };

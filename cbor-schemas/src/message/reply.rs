@@ -39,6 +39,13 @@ pub struct Reply<'a> {
     /// Offset from which the boot event log is wanted.
     #[n(8)]
     pub boot_log: Option<u32>,
+    /// Number of the record that open has named as its anchor.
+    #[n(9)]
+    pub first: Option<u64>,
+    /// Every record before this one is certified and stored for good, its part in the verdict included:
+    /// a device that deletes may delete it.
+    #[n(10)]
+    pub released: Option<u64>,
 }
 
 /// One to eight ranges of records, each by its first and how many.
