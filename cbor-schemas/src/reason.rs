@@ -162,6 +162,9 @@ registry! {
     DigestAlgorithmUnknown "digest-algorithm-unknown" Contraindicated,
     /// A record of a template that the verifier cannot judge.
     TemplateUnknown "template-unknown" Contraindicated,
+    /// The record's template does not begin with digest and name, so nothing says which bytes the
+    /// kernel put there.
+    TemplateOrder "template-order" Contraindicated,
     /// The record is not what its template says it is.
     TemplateMalformed "template-malformed" Contraindicated,
     /// A measured buffer (a key, a kernel command line) that no manifest has.

@@ -12,7 +12,7 @@ use mote_schemas::ima::{Endian, TemplateWriter};
 use mote_schemas::message::{
     Anchor, Beat, BootPart, Challenge, Changes, DeviceId, DeviceKeys, ElidedQuote, EntriesWriter,
     Entry, EntryError, ErrorReply, FullQuote, Hello, Kid, Log, Nonce, Open, PcrBank, PcrBanks,
-    Quote, Ranges, Reasons, Reply, Tier, Wants,
+    Quote, Ranges, Reasons, RecordPart, Reply, Tier, Wants,
 };
 use mote_schemas::reason::Reason;
 use mote_schemas::tpm::LowClock;
@@ -238,6 +238,23 @@ fn parts_of_a_boot_log_give_the_golden_bytes() {
 }
 
 #[test]
+fn parts_of_a_long_record_give_the_golden_bytes() {
+    for (name, offset, bytes, last) in [
+        ("first", 0, &[0x81, 0x82, 4, 0x59, 0x20][..], None),
+        ("last", 0x2005, &[0xbe, 0xef], Some(true)),
+    ] {
+        let mut buffer = [0; 64];
+        let part = RecordPart {
+            record: 2390,
+            offset,
+            bytes: Bytes::new(bytes).unwrap(),
+            last,
+        };
+        golden("record-part", name, &part, &mut buffer);
+    }
+}
+
+#[test]
 fn replies_give_the_golden_bytes() {
     let mut buffer = [0; 512];
     let mut reply = Reply {
@@ -254,6 +271,7 @@ fn replies_give_the_golden_bytes() {
         records: None,
         prefix_length: None,
         boot_log: None,
+        record_offset: None,
         first: None,
         released: None,
     };
@@ -274,6 +292,7 @@ fn replies_give_the_golden_bytes() {
         records: None,
         prefix_length: None,
         boot_log: None,
+        record_offset: None,
         first: None,
         released: None,
     };
@@ -284,6 +303,13 @@ fn replies_give_the_golden_bytes() {
         ..bare.clone()
     };
     golden("reply", "boot-log", &boot_log, &mut buffer);
+    let mut buffer = [0; 512];
+    let long_record = Reply {
+        next_record: 2390,
+        record_offset: Some(0x1234),
+        ..bare.clone()
+    };
+    golden("reply", "long-record", &long_record, &mut buffer);
     let mut buffer = [0; 512];
     let released = Reply {
         first: Some(100),
@@ -332,6 +358,7 @@ fn every_invalid_vector_is_refused_with_its_fault_and_no_schema_fault_passes_the
             "log" => cbor::decode::<Log>(&bytes).map(drop),
             "beat" => cbor::decode::<Beat>(&bytes).map(drop),
             "boot-part" => cbor::decode::<BootPart>(&bytes).map(drop),
+            "record-part" => cbor::decode::<RecordPart>(&bytes).map(drop),
             "reply" => cbor::decode::<Reply>(&bytes).map(drop),
             "error" => cbor::decode::<ErrorReply>(&bytes).map(drop),
             other => panic!("no such rule: {other}"),

@@ -6,7 +6,8 @@
 
 seconds() { printf '%d.%d' $(($1 / 1000000)) $(($1 / 100000 % 10)); }
 elapsed() { seconds $((${EPOCHREALTIME/[.,]/} - begun)); }
-figure() { printf 'figure %s %s\n' "$1" "$2"; }
+# figure NAME VALUE [UNIT [budget OP LIMIT]]
+figure() { printf 'figure %s\n' "$*"; }
 
 # fail WHAT: nothing after this would mean anything.
 fail() {

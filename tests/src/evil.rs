@@ -182,6 +182,17 @@ impl Evil {
         self.ask(lab, "b", &payload)
     }
 
+    /// Beat with an honest quote, and one record that is known by the first 8 bytes of its template hash.
+    ///
+    /// # Panics
+    /// When there is no session.
+    pub fn beat_known(&mut self, lab: &mut Lab, from: u64, hash: &[u8]) -> Answer {
+        let quote = self.quote();
+        let run = [&[8], hash].concat();
+        let payload = self.beat_of(&quote, from, |e| e.array(1)?.bytes(&run)?.ok());
+        self.ask(lab, "b", &payload)
+    }
+
     /// Log with these records.
     pub fn log(&mut self, lab: &mut Lab, from: u64, records: &[Record]) -> Answer {
         self.ask(lab, "l", &log_payload(from, records))
@@ -382,6 +393,15 @@ impl Evil {
         from: u64,
         records: &[Record],
     ) -> Vec<u8> {
+        self.beat_of(quote, from, |e| encode_entries(e, records))
+    }
+
+    fn beat_of(
+        &self,
+        quote: &(Vec<u8>, Vec<u8>),
+        from: u64,
+        entries: impl FnOnce(&mut Encoder<Vec<u8>>) -> Written,
+    ) -> Vec<u8> {
         let session = self.session.as_ref();
         let id = session.unwrap_or_else(|| panic!("no session")).nonce.0;
         encode(|e| {
@@ -390,7 +410,7 @@ impl Evil {
             e.u8(2)?;
             self.encode_pcrs(e)?;
             e.u8(3)?.u64(from)?.u8(4)?;
-            encode_entries(e, records)
+            entries(e)
         })
     }
 
@@ -452,12 +472,16 @@ fn encode_quote(e: &mut Encoder<Vec<u8>>, (attest, signature): &(Vec<u8>, Vec<u8
     e.array(2)?.bytes(attest)?.bytes(signature)?.ok()
 }
 
-/// Entries of template 1 (ima-sig) in PCR 10; violations say so.
+/// Entries in PCR 10; violations say so.
 fn encode_entries(e: &mut Encoder<Vec<u8>>, records: &[Record]) -> Written {
     e.array(records.len() as u64)?;
     for record in records {
         let violation = record.is_violation();
-        e.array(if violation { 4 } else { 2 })?.u8(1)?;
+        e.array(if violation { 4 } else { 2 })?;
+        match record.template() {
+            b"ima-sig" => e.u8(1)?,
+            other => e.str(&String::from_utf8_lossy(other))?,
+        };
         e.bytes(record.template_data())?;
         if violation {
             e.u32(10)?.bool(true)?;

@@ -10,7 +10,7 @@ use mote_agent::session::{Device, Event, Output, Pacing, Session, Settings};
 use mote_agent::tpm::PcrSelection;
 use mote_agent::verifier_key::VerifierKey;
 use mote_schemas::coap::Parameters;
-use mote_schemas::limits::{DEFAULT_DATAGRAM, MAX_MESSAGE};
+use mote_schemas::limits::{DEFAULT_DATAGRAM, MAX_MESSAGE, MAX_PCR_BANKS};
 use mote_schemas::message::Tier;
 use mote_schemas::time::Instant;
 
@@ -92,6 +92,8 @@ pub struct Cost {
     pub requests: usize,
     /// Bytes of the last request.
     pub last_up: usize,
+    /// Bytes of the largest message either way.
+    pub largest: usize,
 }
 
 impl Cost {
@@ -121,6 +123,8 @@ pub struct Wire {
     pub tier: Tier,
     /// Records that the verifier has.
     pub records: u64,
+    /// What is quoted.
+    pub selection: Bounded<PcrSelection, MAX_PCR_BANKS>,
     session: Option<Session>,
     peer: SocketAddr,
     seed: u8,
@@ -131,8 +135,14 @@ pub struct Wire {
 impl Wire {
     /// A new device, switched on; `seed` makes its keys and its address.
     pub fn new(seed: u8) -> Self {
+        Self::with_tpm(SoftTpm::new(u64::from(seed)), seed)
+    }
+
+    /// The same, with this TPM.
+    pub fn with_tpm(tpm: SoftTpm, seed: u8) -> Self {
         Wire {
-            device: SoftDevice::new(SoftTpm::new(u64::from(seed))),
+            device: SoftDevice::new(tpm),
+            selection: Bounded::from_iter([PCRS]),
             log: None,
             datagram: DEFAULT_DATAGRAM,
             lose: None,
@@ -176,7 +186,7 @@ impl Wire {
                 Some(session) => session,
                 none => {
                     far.hang_up(self.peer);
-                    let settings = settings(far.verifier_key()?, self.datagram)?;
+                    let settings = settings(far.verifier_key()?, self.datagram, &self.selection);
                     none.insert(Session::new(settings, now, &mut device))
                 }
             };
@@ -190,8 +200,10 @@ impl Wire {
                     let Exchanged { up, down, reply } = far.exchange(self.peer, &buffer[..len])?;
                     cost.up += up;
                     cost.last_up = up;
+                    cost.largest = cost.largest.max(len);
                     cost.down += down;
                     if let Some(reply) = reply {
+                        cost.largest = cost.largest.max(reply.len());
                         session.receive(now, &reply, &mut device);
                     }
                 }
@@ -234,12 +246,16 @@ impl Wire {
     }
 }
 
-fn settings(verifier_key: VerifierKey, datagram: usize) -> Result<Settings> {
-    Ok(Settings {
+fn settings(
+    verifier_key: VerifierKey,
+    datagram: usize,
+    selection: &Bounded<PcrSelection, MAX_PCR_BANKS>,
+) -> Settings {
+    Settings {
         verifier_key,
-        selection: Bounded::from_slice(&[PCRS]).map_err(|_| "one bank fits")?,
+        selection: selection.clone(),
         datagram,
         pacing: Pacing::default(),
         transmission: Parameters::default(),
-    })
+    }
 }

@@ -368,6 +368,14 @@ pub fn explain(reason: Reason) -> Text {
             cause: "The agent quotes too few PCRs.",
             action: "Let the agent quote PCR 0 to 9 as well (`pcrs` in its configuration).",
         },
+        Reason::TemplateOrder => Text {
+            meaning: "A log record's template does not begin with digest and name, so bytes that anyone may \
+                have written could pass for them. Nothing in it is believed.",
+            cause: "The kernel was given an `ima_template_fmt=` of its own; or the record was relabelled, \
+                to hide what was run.",
+            action: "Use a template of the kernel (`ima_template=ima-sig`). If the image does, treat the \
+                device as tampered with.",
+        },
         Reason::TemplateMalformed => Text {
             meaning: "A log record does not hold what its template says it holds.",
             cause: "A kernel with changed IMA templates, or a forged template name.",

@@ -378,13 +378,125 @@ fn what_cannot_be_judged_is_never_affirmed() {
     assert_eq!(found.fault, Fault::TemplateUnknown);
     assert_eq!(found.note.unwrap(), "vendor-thing");
 
-    for template in ["ima-ng", "ima-sig", "n-ng", "d-ng"] {
+    for template in ["ima-ng", "ima-sig", "d-ng"] {
         let malformed = record(template, |writer| writer.text(b"/x").unwrap());
         assert_eq!(
             only(judge_one(malformed, &files)).fault,
             Fault::TemplateMalformed,
             "{template}"
         );
+    }
+}
+
+/// What a big-endian kernel writes, unless it is told `ima_canonical_fmt`; nothing says which it is.
+#[test]
+fn a_log_of_the_other_byte_order_is_read_as_well() {
+    let mut files = Files::default();
+    files.add("/bin/pump", digest(1));
+    let big = |path: &str, digest: &Digest| {
+        let mut buffer = [0; 2048];
+        let mut writer = TemplateWriter::new(Endian::Big, &mut buffer);
+        writer.digest("sha256", digest.as_bytes()).unwrap();
+        writer.text(path.as_bytes()).unwrap();
+        writer.bytes(&[]).unwrap();
+        let record = Record::measured(10, HashAlg::Sha1, "ima-sig", writer.finish());
+        StoredRecord::from(&record)
+    };
+    let boot = recorded_pcrs(1);
+    let values: Vec<&[u8]> = (0..10)
+        .map(|pcr| boot[&(HashAlg::Sha256, pcr)].as_bytes())
+        .collect();
+    let first = big("boot_aggregate", &hash(HashAlg::Sha256, &values));
+    let found = |second: StoredRecord| {
+        judge(
+            recorded_selection(),
+            &boot,
+            &[first.clone(), second],
+            &files,
+        )
+    };
+    let right = found(big("/bin/pump", &digest(1)));
+    assert_eq!((right.tier, right.deviations), (Tier::Affirming, vec![]));
+    assert_eq!(
+        only(found(big("/bin/pump", &digest(2)))).fault,
+        Fault::FileModified
+    );
+    // A device has one order; each record is read by itself all the same.
+    let little = found(file("/bin/pump", &digest(1)));
+    assert_eq!(little.deviations, []);
+}
+
+/// What the kernel measures besides files, under its own names (`process_buffer_measurement`): all of it
+/// is the hash of the buffer, which is the last field.
+#[test]
+fn critical_data_is_known_by_name_and_hash_or_reported() {
+    let buffers: [(&str, &[u8]); 9] = [
+        ("kexec-cmdline", b"root=/dev/vda ro"),
+        (".ima", b"\x30\x82 a certificate"),
+        (".blacklist", b"a hash"),
+        (
+            "dm_table_load",
+            b"dm_version=4.47.0;name=root,uuid=,major=253,minor=0;",
+        ),
+        (
+            "dm_device_resume",
+            b"name=root,uuid=;active_table_hash=sha256:00;",
+        ),
+        (
+            "selinux-state",
+            b"initialized=1;enforcing=1;checkreqprot=0;",
+        ),
+        ("selinux-policy-hash", &[7; 32]),
+        ("kernel_version", b"6.1.0-28-amd64"),
+        ("ima_policy_update", b"measure func=BPRM_CHECK\n"),
+    ];
+    let buffer = |name: &str, content: &[u8], stated: &[u8]| {
+        record("ima-buf", |writer| {
+            let digest = hash(HashAlg::Sha256, &[stated]);
+            writer.digest("sha256", digest.as_bytes()).unwrap();
+            writer.text(name.as_bytes()).unwrap();
+            writer.bytes(content).unwrap();
+        })
+    };
+    for (name, content) in buffers {
+        let mut files = Files::default();
+        let measured = buffer(name, content, content);
+        let found = only(judge_one(measured.clone(), &files));
+        assert_eq!(found.fault, Fault::BufferUnknown, "{name}");
+        assert_eq!(found.path, name.as_bytes());
+
+        files.add(name, hash(HashAlg::Sha256, &[content]));
+        assert_eq!(judge_one(measured, &files).deviations, [], "{name}");
+        // Another content under a known name, and what it is expected to be.
+        let other = only(judge_one(buffer(name, b"other", b"other"), &files));
+        assert_eq!(other.fault, Fault::BufferUnknown, "{name}");
+        assert_eq!(other.expected.len(), 1);
+        // The known content is shown, and another one was measured.
+        let false_digest = only(judge_one(buffer(name, content, b"other"), &files));
+        assert_eq!(false_digest.fault, Fault::FileModified, "{name}");
+
+        files = Files::default();
+        files.excluded.insert(name.as_bytes().to_vec());
+        let excluded = judge_one(buffer(name, b"other", b"other"), &files);
+        assert_eq!(excluded.deviations, [], "{name}");
+    }
+}
+
+#[test]
+fn a_template_that_does_not_begin_with_digest_and_name_excuses_nothing() {
+    let mut files = Files::default();
+    files.add("/bin/pump", digest(1));
+    files.excluded.insert(b"/var/x".to_vec());
+    for (template, path) in [("n-ng|d-ng", "/bin/pump"), ("n-ng|d-ng", "/var/x")] {
+        let odd = record(template, |writer| {
+            writer.text(path.as_bytes()).unwrap();
+            writer.digest("sha256", &[1; 32]).unwrap();
+        });
+        let found = only(judge_one(odd, &files));
+        assert_eq!(found.fault, Fault::TemplateOrder, "{path}");
+        assert_eq!(found.fault.tier(), Tier::Contraindicated);
+        assert_eq!((found.path, found.measured), (vec![], None));
+        assert_eq!(found.note.unwrap(), template);
     }
 }
 

@@ -48,4 +48,4 @@ esac
 "qemu-system-$arch" "$@" -smp 1 -m 256 -nographic -append "$append" \
 	-chardev socket,id=chrtpm,path="$socket" -tpmdev emulator,id=tpm0,chardev=chrtpm \
 	-drive file="$images/rootfs.ext2",if=none,format=raw,id=hd0 -device virtio-blk-pci,drive=hd0 \
-	-netdev user,id=eth0 -device virtio-net-pci,netdev=eth0
+	-netdev user,id=eth0 -device virtio-net-pci,netdev=eth0,romfile=

@@ -1,5 +1,5 @@
-//! open, log, beat and boot-part: what an agent says once OSCORE protects it. The sender holds the session's
-//! keys, so it *is* the enrolled TPM's host; whether that host tells the truth is what appraisal
+//! open, log, beat, boot-part and record-part: what an agent says once OSCORE protects it. The sender
+//! holds the session's keys, so it *is* the enrolled TPM's host; whether that host tells the truth is what appraisal
 //! finds out.
 
 use heapless::Vec;
@@ -7,7 +7,7 @@ use minicbor::{Decode, Decoder, Encode, Encoder};
 
 use super::{Changes, Entries, FullQuote, Quote};
 use crate::cbor::{Bytes, Text};
-use crate::limits::{MAX_BOOT_PART, MAX_PCR_BANKS, PCR_COUNT};
+use crate::limits::{MAX_BOOT_PART, MAX_PCR_BANKS, MAX_RECORD_PART, PCR_COUNT};
 use crate::tpm::Digest;
 
 /// PCR values of one bank.
@@ -120,6 +120,25 @@ pub struct BootPart<'a> {
     pub bytes: Bytes<'a, 0, MAX_BOOT_PART>,
     /// Whether the log ends with these bytes; absent is no.
     #[n(2)]
+    pub last: Option<bool>,
+}
+
+/// A part of one record of the measurement list that is longer than a datagram: of its encoding as
+/// [`Entries`] with nothing else in them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct RecordPart<'a> {
+    /// Absolute number of the record.
+    #[n(0)]
+    pub record: u64,
+    /// Offset of the first byte.
+    #[n(1)]
+    pub offset: u32,
+    /// The bytes.
+    #[b(2)]
+    pub bytes: Bytes<'a, 1, MAX_RECORD_PART>,
+    /// Whether the encoding ends with these bytes; absent is no.
+    #[n(3)]
     pub last: Option<bool>,
 }
 

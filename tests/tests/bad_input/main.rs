@@ -9,7 +9,9 @@ mod addresses;
 mod cbor;
 mod coap;
 mod identities;
+mod labels;
 mod logs;
+mod long_records;
 mod quotes;
 mod sessions;
 

@@ -45,6 +45,8 @@ pub(super) struct Standing {
     pub(super) records: Ranges,
     /// Offset from which the boot log is wanted.
     pub(super) boot_log: Option<u32>,
+    /// Offset from which the next record is wanted, after a part of it.
+    pub(super) record_offset: Option<u32>,
     /// Number of the record with which the device's list begins.
     pub(super) first: Option<u64>,
     /// Number of the first record that the device must keep.
@@ -137,6 +139,12 @@ impl<'e> Attestation<'e> {
         Ok(())
     }
 
+    /// The boot that was heard of last, and the records stored of it.
+    pub(super) fn log_end(&self) -> Option<(u64, u64)> {
+        let boot = self.record.boot.as_ref()?;
+        Some((boot.number, self.stored))
+    }
+
     pub(super) fn is_admitted(&self) -> bool {
         matches!(self.record.admission, Admission::Admitted { .. })
     }
@@ -160,8 +168,12 @@ impl<'e> Attestation<'e> {
             Some(boot) => match verified.continuity(&clock_of(boot)) {
                 Err(error) => return Err(Refusal::new(error.reason(), &error)),
                 Ok(Continuity::Rebooted) => None,
+                Ok(Continuity::SameBoot) => self.record.boot.take(),
                 // A resume that started the PCRs over cannot be told from here; the replay will.
-                Ok(Continuity::SameBoot | Continuity::Resumed) => self.record.boot.take(),
+                Ok(Continuity::Resumed) => self.record.boot.take().map(|boot| BootState {
+                    restarted: Some(true),
+                    ..boot
+                }),
             },
         };
         let mut boot = same_boot.unwrap_or_else(|| self.new_boot());
@@ -285,6 +297,7 @@ impl<'e> Attestation<'e> {
             guessed: None,
             in_full: None,
             padded_banks: None,
+            restarted: None,
             boot_log: None,
         }
     }
@@ -381,6 +394,9 @@ impl<'e> Attestation<'e> {
         if ask {
             return Ok(Ok(self.ask_for_pcrs(Reason::QuoteOutstanding)));
         }
+        if matches!(error, PrefixError::DoesNotReplay { .. }) && self.start_over() {
+            return Ok(Ok(self.ask_for_pcrs(Reason::QuoteOutstanding)));
+        }
         let reason = self.name_replay_failure(error);
         if reason.severity() == Severity::Refused {
             return Ok(if self.fresh.is_some() {
@@ -396,6 +412,28 @@ impl<'e> Attestation<'e> {
         self.keep_records();
         // Nothing certified tells the next quote's pcrDigest.
         self.full_quote_wanted().map(Ok)
+    }
+
+    /// Whether the TPM was restarted with cleared PCRs (power lost while suspended to RAM, say): then this
+    /// is another boot, and its log is wanted from its first record. Only where records were certified
+    /// before: whatever does not replay from the start is false.
+    fn start_over(&mut self) -> bool {
+        let restarted = self.record.boot.as_ref();
+        let restarted = restarted.filter(|boot| boot.restarted == Some(true) && boot.certified > 0);
+        let Some(old) = restarted.cloned() else {
+            return false;
+        };
+        debug!("device {}: restarted; its log from the start", self.device);
+        self.record.boot = Some(BootState {
+            reset_count: old.reset_count,
+            restart_count: old.restart_count,
+            clock: old.clock,
+            clock_safe: old.clock_safe,
+            boot_log: old.boot_log,
+            ..self.new_boot()
+        });
+        self.new.clear();
+        true
     }
 
     /// The changes to commit, and how.
@@ -564,6 +602,7 @@ impl<'e> Attestation<'e> {
         if let Some(quote) = boot.outstanding.take() {
             boot.quoted_at = quote.at;
         }
+        boot.restarted = None;
         // What was guessed has been confirmed, unless it is beyond this quote.
         if boot.certified == received {
             boot.guessed = None;

@@ -48,6 +48,7 @@ impl Engine {
         kid: &Kid,
         pending: &mut Pending,
         body: &Body<'_>,
+        payload: &[u8],
     ) -> Answer {
         if body.code() != Code::POST || !body.path_is(&[path::OPEN]) {
             return Ok(Err(Refusal::new(
@@ -55,7 +56,7 @@ impl Engine {
                 "open the session first",
             )));
         }
-        let open: Open<'_> = match cbor::decode(body.payload()) {
+        let open: Open<'_> = match cbor::decode(payload) {
             Ok(open) => open,
             Err(error) => return Ok(Err(error.into())),
         };
@@ -132,13 +133,15 @@ impl Engine {
         self.reply(&standing, Some(&nonce), length).map(Ok)
     }
 
-    /// log or beat in an open session.
+    /// log, beat, or a part of something, in an open session. `payload` is all of it; that of `body` may
+    /// be the last block.
     pub(super) fn evidence(
         &mut self,
         now: Now,
         kid: &Kid,
         channel: &mut Channel,
         body: &Body<'_>,
+        payload: &[u8],
     ) -> Answer {
         let device = channel.record.device;
         let Some(record) = self.store.device(&device)? else {
@@ -148,10 +151,15 @@ impl Engine {
             return Ok(Err(refusal));
         }
         match body.code() {
-            Code::POST if body.path_is(&[path::LOG]) => self.log(now, channel, record, body),
-            Code::POST if body.path_is(&[path::BEAT]) => self.beat(now, kid, channel, record, body),
+            Code::POST if body.path_is(&[path::LOG]) => self.log(now, channel, record, payload),
+            Code::POST if body.path_is(&[path::BEAT]) => {
+                self.beat(now, kid, channel, record, payload)
+            }
             Code::POST if body.path_is(&[path::BOOT]) => {
-                self.boot_part(now, device, record, body.payload())
+                self.boot_part(now, device, record, payload)
+            }
+            Code::POST if body.path_is(&[path::RECORD]) => {
+                self.record_part(now, device, record, payload)
             }
             _ => Ok(Err(Refusal::new(
                 Reason::OutOfOrder,
@@ -160,14 +168,8 @@ impl Engine {
         }
     }
 
-    fn log(
-        &mut self,
-        now: Now,
-        channel: &Channel,
-        record: DeviceRecord,
-        body: &Body<'_>,
-    ) -> Answer {
-        let log: Log<'_> = match cbor::decode(body.payload()) {
+    fn log(&mut self, now: Now, channel: &Channel, record: DeviceRecord, payload: &[u8]) -> Answer {
+        let log: Log<'_> = match cbor::decode(payload) {
             Ok(log) => log,
             Err(error) => return Ok(Err(error.into())),
         };
@@ -195,9 +197,9 @@ impl Engine {
         kid: &Kid,
         channel: &mut Channel,
         record: DeviceRecord,
-        body: &Body<'_>,
+        payload: &[u8],
     ) -> Answer {
-        let beat: Beat<'_> = match cbor::decode(body.payload()) {
+        let beat: Beat<'_> = match cbor::decode(payload) {
             Ok(beat) => beat,
             Err(error) => return Ok(Err(error.into())),
         };
@@ -350,6 +352,7 @@ impl Engine {
             records: (!standing.records.is_empty()).then(|| standing.records.clone()),
             prefix_length,
             boot_log: standing.boot_log,
+            record_offset: standing.record_offset,
             first: standing.first,
             released: standing.released,
         };

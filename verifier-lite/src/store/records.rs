@@ -128,6 +128,10 @@ pub struct BootState {
     /// The firmware's log. `None`: an older store; judged without.
     #[n(30)]
     pub boot_log: Option<BootLogState>,
+    /// Whether the TPM has been restarted since a quote was certified last: its PCRs, and the log, may
+    /// have started over.
+    #[n(40)]
+    pub restarted: Option<bool>,
 }
 
 /// The boot event log of one boot.

@@ -49,6 +49,7 @@ fn device() -> DeviceRecord {
             guessed: None,
             in_full: None,
             padded_banks: None,
+            restarted: None,
             boot_log: None,
             content: Content {
                 tier: Tier::Warning,
