@@ -65,7 +65,7 @@ pub struct Config {
     pub ack_timeout: Duration,
     /// How often a request is sent again before the agent gives up for a while.
     pub max_retransmit: u8,
-    /// Largest datagram to fill with log entries, in bytes.
+    /// Largest datagram either way, in bytes.
     pub datagram: usize,
     /// Attest once and exit with the verdict.
     pub once: bool,

@@ -16,7 +16,7 @@ use crate::measurement_log::DEFAULT_PATH;
 use crate::tpm::{KeyKind, PcrSelection, TpmOptions};
 use crate::verifier_key::VerifierKey;
 
-/// Smallest datagram worth filling: less, and OSCORE and CoAP leave no room for an entry.
+/// Smallest datagram: less, and OSCORE and CoAP leave no room for a block of 16 bytes with all options.
 const MIN_DATAGRAM: usize = 64;
 
 /// How a setting is written in TOML.
@@ -357,7 +357,7 @@ pub const SETTINGS: [Setting; 21] = [
         // DEFAULT_DATAGRAM; a test compares them.
         default: "1024",
         value: "BYTES",
-        help: "fill datagrams with log entries up to this size; smaller for lossy or narrow links",
+        help: "largest datagram either way; more goes in parts. Smaller for lossy or narrow links",
         apply: |draft, text| {
             draft.datagram = Some(number(text, MIN_DATAGRAM, MAX_MESSAGE)?);
             Ok(())
