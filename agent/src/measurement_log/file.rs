@@ -307,8 +307,12 @@ impl Open {
 
     /// Whether `path` leads to the file that is open here.
     fn is_at(&self, path: &Path) -> io::Result<bool> {
-        let now = path.metadata()?;
-        Ok((now.dev(), now.ino()) == (self.metadata.dev(), self.metadata.ino()))
+        match path.metadata() {
+            Ok(now) => Ok((now.dev(), now.ino()) == (self.metadata.dev(), self.metadata.ino())),
+            // Who we have become may not look there; nor could it open another.
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(true),
+            Err(error) => Err(error),
+        }
     }
 
     /// Whether this is a list of which `seen` records were seen, `mark` among them. A kernel's list
