@@ -7,5 +7,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 missed=0
 run() { cargo run --quiet --locked -p mote-tests --bin "$@" || missed=1; }
 run mote-figures
+# Speed, beside what the hash or the signature alone takes.
+run mote-bench --release
 run mote-sim lossy
 exit $missed
