@@ -581,6 +581,117 @@ fn the_boot_aggregate_ties_the_log_to_the_boot_pcrs() {
     assert_eq!(judge(selection, &boot, &twice, &files).deviations, []);
 }
 
+/// Every bit that a device sends of its log: the quote does not certify it any more, or the appraisal says
+/// something else. Of a violation the TPM vouches for nothing but that there was one; it never becomes less.
+#[test]
+fn no_changed_bit_of_a_log_goes_unnoticed() {
+    let mut files = Files::default();
+    files.add("/bin/pump", digest(1));
+    files.add("/bin/log", digest(2));
+    files.add("kexec-cmdline", hash(HashAlg::Sha256, &[b"quiet"]));
+    let with_last = |template: &str, path: &str, digest: &Digest, last: &[u8]| {
+        record(template, |writer| {
+            writer.digest("sha256", digest.as_bytes()).unwrap();
+            writer.text(path.as_bytes()).unwrap();
+            writer.bytes(last).unwrap();
+        })
+    };
+    let mut violation = file("/var/log/messages", &digest(0));
+    violation.violation = true;
+    let boot = recorded_pcrs(1);
+    let log = [
+        boot_aggregate(&boot, HashAlg::Sha256, 9),
+        file("/bin/pump", &digest(1)),
+        with_last("ima-sig", "/bin/log", &digest(2), &[3, 2, 4, 9]),
+        with_last(
+            "ima-buf",
+            "kexec-cmdline",
+            &hash(HashAlg::Sha256, &[b"quiet"]),
+            b"quiet",
+        ),
+        file("/tmp/unknown", &digest(3)),
+        violation,
+    ];
+    let mut device = Device::new(recorded_selection(), &boot);
+    for record in &log {
+        device.extend(record);
+    }
+    let quote = device.quote();
+    let appraised = |log: &[StoredRecord]| {
+        let mut pending = PendingLog::new(LogState::at_boot());
+        pending.append(0, log.to_vec()).ok()?;
+        match pending.certify(&quote, &device.pcrs, true) {
+            Ok(Outcome::Certified(certified)) => Some(appraise(&certified, &files, Endian::Little)),
+            _ => None,
+        }
+    };
+    let right = appraised(&log).unwrap();
+    let faults: Vec<_> = right.deviations.iter().map(|found| found.fault).collect();
+    assert_eq!(faults, [Fault::FileUnknown, Fault::MeasurementViolation]);
+
+    let flipped = |bytes: &[u8], bit: usize| {
+        let mut bytes = bytes.to_vec();
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        bytes
+    };
+    let mut bits = 0;
+    for (number, original) in log.iter().enumerate() {
+        let mut changed: Vec<(String, StoredRecord)> = Vec::new();
+        for bit in 0..8 * original.data.len() {
+            let data = flipped(&original.data, bit);
+            let record = StoredRecord {
+                data,
+                ..original.clone()
+            };
+            changed.push((format!("data, bit {bit}"), record));
+        }
+        for bit in 0..8 * original.template.len() {
+            // A name that is no text does not come out of the message.
+            if let Ok(template) = String::from_utf8(flipped(original.template.as_bytes(), bit)) {
+                let template = template.into();
+                let record = StoredRecord {
+                    template,
+                    ..original.clone()
+                };
+                changed.push((format!("template, bit {bit}"), record));
+            }
+        }
+        for bit in 0..32 {
+            let pcr = original.pcr ^ 1 << bit;
+            changed.push((
+                format!("PCR, bit {bit}"),
+                StoredRecord {
+                    pcr,
+                    ..original.clone()
+                },
+            ));
+        }
+        let violation = !original.violation;
+        changed.push((
+            "violation".into(),
+            StoredRecord {
+                violation,
+                ..original.clone()
+            },
+        ));
+        for (what, record) in changed {
+            bits += 1;
+            let mut log = log.to_vec();
+            log[number] = record;
+            let Some(found) = appraised(&log) else {
+                continue;
+            };
+            let seen = if original.violation {
+                found.tier >= right.tier && found.deviations.len() >= right.deviations.len()
+            } else {
+                found != right && found.tier >= right.tier
+            };
+            assert!(seen, "record {number}, {what}: {found:?}");
+        }
+    }
+    assert!(bits > 4_000, "{bits}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(16) })]
 

@@ -586,12 +586,13 @@ fn a_policy_says_whose_signatures_count() {
             &dir,
             &json!({ "name": "open", "version": version, "ima-keys": ids }),
         );
-        let expected = match trusted {
-            true => ("trusted".to_owned(), vec![]),
-            false => (
+        let expected = if trusted {
+            ("trusted".to_owned(), vec![])
+        } else {
+            (
                 "untrusted".to_owned(),
                 vec!["file-signer-unknown".to_owned()],
-            ),
+            )
         };
         assert_eq!(verdict_of(&dir), expected, "version {version}");
     }

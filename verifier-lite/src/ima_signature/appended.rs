@@ -47,9 +47,9 @@ pub(super) fn verify<'k>(
     digest: &FileDigest<'_>,
     keys: &impl Fn(&SignerId) -> Vec<&'k FileKey>,
 ) -> Result<&'k FileKey, SignatureError> {
-    let signed = signed_data(message)?;
-    let signers = signed.signer_infos.0.iter();
-    let mut results = signers.map(|signer| verify_one(&signed, signer, digest, keys));
+    let data = signed_data(message)?;
+    let signers = data.signer_infos.0.iter();
+    let mut results = signers.map(|signer| verify_one(&data, signer, digest, keys));
     let first = results.next().ok_or(malformed("it names no signer"))?;
     first.or_else(|error| results.find_map(Result::ok).ok_or(error))
 }
@@ -63,21 +63,21 @@ fn signed_data(message: &[u8]) -> Result<SignedData, SignatureError> {
     if info.content_type != SIGNED_DATA {
         return Err(malformed("it is CMS, but not SignedData"));
     }
-    let signed: SignedData = info
+    let data: SignedData = info
         .content
         .decode_as()
         .map_err(|_| malformed("its SignedData is malformed"))?;
-    if signed.encap_content_info.econtent.is_some() {
+    if data.encap_content_info.econtent.is_some() {
         return Err(malformed("it has contents of its own"));
     }
-    if signed.signer_infos.0.len() > MAX_SIGNERS {
+    if data.signer_infos.0.len() > MAX_SIGNERS {
         return Err(malformed("it has too many signers"));
     }
-    Ok(signed)
+    Ok(data)
 }
 
 fn verify_one<'k>(
-    signed: &SignedData,
+    data: &SignedData,
     signer: &SignerInfo,
     digest: &FileDigest<'_>,
     keys: &impl Fn(&SignerId) -> Vec<&'k FileKey>,
@@ -94,7 +94,7 @@ fn verify_one<'k>(
     let covered = match &signer.signed_attrs {
         None => digest.as_bytes().to_vec(),
         Some(attributes) => {
-            check_attributes(signed, attributes, digest.as_bytes())?;
+            check_attributes(data, attributes, digest.as_bytes())?;
             // Signed is their encoding as a SET (RFC 5652, 5.4), which is what it is here.
             let encoded = attributes.to_der();
             let encoded = encoded.map_err(|_| malformed("its attributes are malformed"))?;
@@ -107,7 +107,7 @@ fn verify_one<'k>(
 
 /// Where attributes are signed, the contents are so only by way of them.
 fn check_attributes(
-    signed: &SignedData,
+    data: &SignedData,
     attributes: &SignedAttributes,
     digest: &[u8],
 ) -> Result<(), SignatureError> {
@@ -120,7 +120,7 @@ fn check_attributes(
     };
     let stated = only(MESSAGE_DIGEST).and_then(|value| value.decode_as::<OctetString>().ok());
     let kind = only(CONTENT_TYPE).and_then(|value| value.decode_as::<ObjectIdentifier>().ok());
-    if kind != Some(signed.encap_content_info.econtent_type) {
+    if kind != Some(data.encap_content_info.econtent_type) {
         return Err(malformed("its attributes are of another type of contents"));
     }
     if stated.is_none_or(|stated| stated.as_bytes() != digest) {
