@@ -63,11 +63,13 @@ step_service() { tests/service.sh; }
 
 step_qemu() { tests/qemu/x86.sh; }
 
+step_coverage() { tests/coverage.sh; }
+
 step_size() { tests/size.sh; }
 
-# arm64 always; the others, which differ in word size or in little, with --all.
+# arm64 always; the others, which differ in word size or in little, and optimised builds with --all.
 step_cross() {
-  if [ -n "${MOTE_TEST_LONG:-}" ]; then tests/qemu/cross.sh arm64 armv7 riscv64; else tests/qemu/cross.sh; fi
+  if [ -n "${MOTE_TEST_LONG:-}" ]; then tests/qemu/cross.sh arm64 armv7 riscv64; else tests/qemu/cross.sh --debug arm64; fi
 }
 
 run_tests() {
@@ -86,9 +88,9 @@ every=(fmt shellcheck clippy msrv doc build unit e2e)
 for script in tests/interop/*.sh; do
   if [ -x "$script" ]; then every+=("interop-$(basename "$script" .sh)"); fi
 done
-every+=(demo service qemu)
+every+=(demo service qemu cross)
 # Minutes of optimised builds: only with --all, or by name.
-long=(size cross)
+long=(size coverage)
 
 chosen=("${every[@]}")
 filters=()

@@ -141,11 +141,12 @@ guest() {
   return 1
 }
 
-# guest_ready: until init listens.
+# guest_ready: until init listens. UEFI firmware and GRUB write to every serial port before that, and leave
+# no newline.
 guest_ready() {
   local line
   while IFS= read -r -t 300 line <&8; do
-    if [ "${line%$'\r'}" = ready ]; then return 0; fi
+    if [[ ${line%$'\r'} == *ready ]]; then return 0; fi
   done
   fail "the guest does not come up: $(tail -n 3 "$console")"
 }
