@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What Mote's conversation costs, one line each: figure NAME VALUE UNIT [budget OP LIMIT]
+# What Mote costs, on the link and on the device, one line each: figure NAME VALUE UNIT [budget OP LIMIT]
 # Names that begin with tls_ are the same over TLS, without a budget. Ends with an error when a budget is
 # missed. The simulated days at the end take some minutes.
 set -u
@@ -8,4 +8,6 @@ missed=0
 run() { cargo run --quiet --locked -p mote-tests --bin "$@" || missed=1; }
 run mote-figures
 run mote-sim lossy
+# What the agent costs its device: optimised builds, some minutes each.
+tests/size.sh || missed=1
 exit $missed
