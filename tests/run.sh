@@ -52,7 +52,7 @@ step_build() { cargo build --locked --workspace --bins; }
 
 step_unit() {
   # The TPM is reached in two ways, and both are tested.
-  run_tests --workspace --exclude mote-tests --features mote-agent/tpm-direct && cargo test --locked --workspace --doc
+  run_tests --workspace --exclude mote-tests --features mote-agent/tpm-direct,mote-agent/esapi-swtpm && cargo test --locked --workspace --doc
 }
 
 step_e2e() { MOTE_SIM_SEEDS=${MOTE_SIM_SEEDS:-500} run_tests -p mote-tests; }

@@ -43,7 +43,7 @@ suite=${SUITE:-trixie-backports}
 cache=$target/cache/qemu-$suite
 bin=${MOTE_BIN_DIR:-}
 if [ -z "$bin" ]; then
-  cargo build --locked -p mote-agent -p mote-verifier >"$dir/build.log" 2>&1 || fail 'the build failed'
+  cargo build --locked -p mote-agent -p mote-verifier --features mote-agent/esapi-swtpm >"$dir/build.log" 2>&1 || fail 'the build failed'
   bin=$target/debug
 fi
 
