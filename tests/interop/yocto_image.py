@@ -280,6 +280,13 @@ class Files(Case):
         for function in ("BPRM_CHECK", "MMAP_CHECK mask=MAY_EXEC", "MODULE_CHECK", "FIRMWARE_CHECK", "POLICY_CHECK"):
             self.assertIn(f"measure func={function}", rules)
 
+    def test_policy_has_the_rules_of_the_buildroot_tree(self):
+        def rules(path):
+            return [line for line in path.read_text().splitlines() if line and not line.startswith("#")]
+
+        self.assertEqual(rules(LAYER / "recipes-security/mote-ima-policy/mote-ima-policy/ima-policy"),
+                         rules(ROOT / "buildroot/package/mote-ima-policy/ima-policy"))
+
     def test_kas_file_is_valid_and_names_the_demo_image(self):
         kas = yaml.safe_load((ROOT / "yocto/kas.yml").read_text())
         jsonschema.validate(kas, CONFIGSCHEMA)
