@@ -294,6 +294,22 @@ class Files(Case):
         layer, = kas["repos"]["mote"]["layers"]
         self.assertEqual(ROOT / layer, LAYER)
 
+    def test_demo_gives_qemu_a_tpm_that_keeps_its_state(self):
+        tools = self.path / "tools"
+        tools.mkdir()
+        # Stands in for runqemu: is there a socket where QEMU is told to look for one?
+        (tools / "runqemu").write_text('#!/bin/sh\necho "$@"\nfor last; do :; done\n'
+                                       'path=${last#*path=}\n[ -S "${path%% *}" ] && echo "socket"\n')
+        (tools / "runqemu").chmod(0o755)
+        for machine, device in (("qemuarm64", "tpm-tis-device"), ("qemux86-64", "tpm-crb")):
+            result = subprocess.run([ROOT / "yocto/run-demo.sh", machine, "snapshot"], cwd=self.path, check=False,
+                                    text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                    env={"PATH": f"{tools}:{os.environ['PATH']}", "TMPDIR": str(self.path)})
+            self.assertEqual(result.returncode, 0, result.stdout)
+            self.assertRegex(result.stdout, rf"^{machine} mote-image-demo slirp nographic snapshot qemuparams=.* "
+                                            rf"-device {device},tpmdev=tpm0\nsocket\n$")
+            self.assertTrue((self.path / "mote-tpm" / machine).is_dir())
+
     def test_runtime_tests_compile(self):
         for path in LAYER.glob("lib/oeqa/**/*.py"):
             compile(path.read_text(), str(path), "exec")
