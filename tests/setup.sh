@@ -18,7 +18,7 @@ setup_root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 setup_demo_packages=(build-essential ca-certificates libtss2-dev pkg-config strace swtpm)
 # EK certificates (swtpm-tools), cross-checks (tpm2-tools, openssl), file signatures (ima-evm-utils), interop
 # (libcoap, aiocoap in a venv).
-setup_test_packages=(ima-evm-utils libcoap3-bin openssl python3 python3-venv shellcheck swtpm-tools tpm2-tools valgrind
+setup_test_packages=(faketime ima-evm-utils libcoap3-bin openssl python3 python3-venv shellcheck swtpm-tools tpm2-tools valgrind
   xxd)
 # A machine to boot: kernel by apt, image by cpio, UEFI firmware and a disk for it.
 setup_qemu_packages=(busybox-static cpio fdisk mtools ovmf qemu-system-x86 xz-utils zstd)

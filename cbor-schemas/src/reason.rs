@@ -111,6 +111,8 @@ registry! {
     ClockWentBackwards "clock-went-backwards" Refused,
     /// The records do not start where the verifier's copy of the log ends.
     LogGap "log-gap" Refused,
+    /// The device has deleted records from its list that the verifier does not have.
+    LogDeleted "log-deleted" Refused,
     /// A record cannot be parsed.
     RecordMalformed "record-malformed" Refused,
     /// More uncertified records than the verifier keeps for one device.

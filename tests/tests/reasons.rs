@@ -156,10 +156,7 @@ fn boots(alter: impl Fn(&mut Wire), boot: BootExpectations) -> Seen {
 /// Lets it quote these PCRs of the SHA-256 bank: bit n is PCR n.
 fn quotes(wire: &mut Wire, mask: u32) {
     wire.selection.clear();
-    let selection = PcrSelection {
-        bank: 0x000b,
-        mask,
-    };
+    let selection = PcrSelection { bank: 0x000b, mask };
     wire.selection.push(selection).unwrap();
 }
 

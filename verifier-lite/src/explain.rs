@@ -198,6 +198,14 @@ pub fn explain(reason: Reason) -> Text {
             cause: "A lost message. The device was told from which record to continue.",
             action: "Nothing, unless it stays so: then restart the agent.",
         },
+        Reason::LogDeleted => Text {
+            meaning: "The device's measurement list begins with a record that this verifier has not \
+                certified in this boot: what came before has been deleted from the kernel's memory.",
+            cause: "The device was removed here, or this verifier's store was lost or restored, after the \
+                device had deleted what it had sent (its setting delete_records). Or something else on \
+                the device deletes records.",
+            action: "Reboot the device: its list then starts over.",
+        },
         Reason::RecordMalformed => Text {
             meaning: "A log record cannot be parsed.",
             cause: "A kernel with a log format that this version does not know, or forged records.",

@@ -13,7 +13,7 @@ mod quote;
 mod reply;
 
 pub use entries::{Entries, EntriesWriter, Entry, EntryError, IMA_PCR, Item, PREFIX_LENGTHS, Run};
-pub use evidence::{Beat, BootPart, Log, Open, PcrBank, PcrBanks, RecordPart};
+pub use evidence::{Anchor, Beat, BootPart, Log, Open, PcrBank, PcrBanks, RecordPart};
 pub use file_entry::FileEntry;
 pub use hello::{Challenge, DeviceId, DeviceKeys, Hello, Kid};
 pub use path_code::PreviousPath;

@@ -281,6 +281,7 @@ impl Engine {
             nonces: Vec::new(),
             created: now.unix,
             boot_log: None,
+            deletes: None,
         };
         let pending = Pending {
             keys,

@@ -263,6 +263,9 @@ pub struct SessionRecord {
     /// SHA-256 of the boot event log, as open named it.
     #[cbor(n(6), with = "minicbor::bytes")]
     pub boot_log: Option<[u8; 32]>,
+    /// The device deletes what it is told need not be kept.
+    #[n(7)]
+    pub deletes: Option<bool>,
 }
 
 /// A nonce given out: good for one quote, until it expires.

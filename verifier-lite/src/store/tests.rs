@@ -77,6 +77,7 @@ fn session(device: DeviceId) -> SessionRecord {
         }],
         created: 2_500,
         boot_log: None,
+        deletes: None,
     }
 }
 
