@@ -60,6 +60,8 @@ step_demo() { tests/demo.sh; }
 
 step_qemu() { tests/qemu/x86.sh; }
 
+step_arm64() { tests/qemu/arm64.sh; }
+
 step_size() { tests/size.sh; }
 
 # arm64 always; the others, which differ in word size or in little, and optimised builds with --all.
@@ -84,8 +86,8 @@ for script in tests/interop/*.sh; do
   if [ -x "$script" ]; then every+=("interop-$(basename "$script" .sh)"); fi
 done
 every+=(demo qemu cross)
-# Minutes of optimised builds: only with --all, or by name.
-long=(size)
+# Minutes of optimised builds, and a kernel: only with --all, or by name.
+long=(size arm64)
 
 chosen=("${every[@]}")
 filters=()
