@@ -30,7 +30,8 @@ step_fmt() { cargo fmt --all --check; }
 
 step_shellcheck() {
   shellcheck --version | sed -n 2p &&
-    git ls-files -z '*.sh' '.ci/run' | xargs -0 shellcheck --external-sources --source-path=SCRIPTDIR
+    git ls-files -z '*.sh' '.ci/run' 'agent/dist/*.init' 'agent/dist/*.openrc' 'buildroot/package/*/S[0-9]*' |
+    xargs -0 shellcheck --external-sources --source-path=SCRIPTDIR
 }
 
 step_clippy() {
@@ -58,9 +59,13 @@ step_e2e() { MOTE_SIM_SEEDS=${MOTE_SIM_SEEDS:-500} run_tests -p mote-tests; }
 
 step_demo() { tests/demo.sh; }
 
+step_service() { tests/service.sh; }
+
 step_qemu() { tests/qemu/x86.sh; }
 
 step_arm64() { tests/qemu/arm64.sh; }
+
+step_coverage() { tests/coverage.sh; }
 
 step_size() { tests/size.sh; }
 
@@ -85,9 +90,9 @@ every=(fmt shellcheck clippy msrv doc build unit e2e)
 for script in tests/interop/*.sh; do
   if [ -x "$script" ]; then every+=("interop-$(basename "$script" .sh)"); fi
 done
-every+=(demo qemu cross)
+every+=(demo service qemu cross)
 # Minutes of optimised builds, and a kernel: only with --all, or by name.
-long=(size arm64)
+long=(size arm64 coverage)
 
 chosen=("${every[@]}")
 filters=()

@@ -111,6 +111,8 @@ registry! {
     ClockWentBackwards "clock-went-backwards" Refused,
     /// The records do not start where the verifier's copy of the log ends.
     LogGap "log-gap" Refused,
+    /// The device has deleted records from its list that the verifier does not have.
+    LogDeleted "log-deleted" Refused,
     /// A record cannot be parsed.
     RecordMalformed "record-malformed" Refused,
     /// More uncertified records than the verifier keeps for one device.
@@ -160,6 +162,9 @@ registry! {
     DigestAlgorithmUnknown "digest-algorithm-unknown" Contraindicated,
     /// A record of a template that the verifier cannot judge.
     TemplateUnknown "template-unknown" Contraindicated,
+    /// The record's template does not begin with digest and name, so nothing says which bytes the
+    /// kernel put there.
+    TemplateOrder "template-order" Contraindicated,
     /// The record is not what its template says it is.
     TemplateMalformed "template-malformed" Contraindicated,
     /// A measured buffer (a key, a kernel command line) that no manifest has.

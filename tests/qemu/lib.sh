@@ -105,7 +105,9 @@ verifier_on() {
     >>"$dir/verifier.log" 2>&1 &
   verifier=$!
   pids+=("$verifier")
-  wait_for 20 'the verifier answers motectl' motectl device list
+  # motectl reads the store itself while no daemon runs, so its answer says nothing of the key.
+  wait_for 60 'the verifier has its key' test -s "$dir/verifier/verifier.pub"
+  wait_for 60 'the verifier answers motectl' motectl device list
 }
 verifier_off() { end TERM "$verifier"; }
 verifier_kill() { end KILL "$verifier"; }

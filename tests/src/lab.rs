@@ -10,14 +10,20 @@ use std::path::PathBuf;
 use mote_schemas::time::Instant;
 use mote_verifier::admission::AdmissionRules;
 use mote_verifier::engine::{Engine, Now, Settings};
-use mote_verifier::manifest::{BootExpectations, FileDigest, FileEntry, Manifest, sign};
-use mote_verifier::policy::trust_and_add;
+use mote_verifier::ima_signature::Keyring;
+use mote_verifier::manifest::{
+    BootExpectations, FileDigest, FileEntry, Manifest, StaticPcrs, sign,
+};
+use mote_verifier::policy::{
+    self, TrustedKey, Uses, binding_bytes, ima_keys_bytes, policy_object_name, trust_and_add,
+};
 use mote_verifier::signing_key::SigningKey;
 use mote_verifier::store::{
-    Admission, Change, Deviation, DeviceId, DeviceRecord, Durability, Kid, RecordId, RedbStore,
-    SessionRecord, Store, VerdictRecord,
+    Admission, Change, Deviation, DeviceId, DeviceRecord, Durability, Kid, ObjectKind, RecordId,
+    RedbStore, SessionRecord, Store, VerdictRecord,
 };
 
+use crate::hex;
 use crate::process::TempDir;
 use crate::soft_device::digest_of;
 
@@ -236,11 +242,61 @@ impl Lab {
     /// # Panics
     /// When it cannot be stored.
     pub fn expect(&mut self, boot: BootExpectations) {
-        let changes = references(Vec::new(), boot);
-        let stored = self
-            .engine()
-            .store()
-            .commit(&changes, Durability::Immediate);
+        self.store(&references(Vec::new(), boot));
+    }
+
+    /// Adds a manifest that expects these PCR values.
+    ///
+    /// # Panics
+    /// When it cannot be stored.
+    pub fn expect_pcrs(&mut self, pcrs: StaticPcrs) {
+        let manifest = Manifest::new("lab-pcrs", "1", None, Vec::new(), Vec::new(), pcrs);
+        let manifest = manifest.unwrap_or_else(|error| panic!("{error}"));
+        self.store(&signed(&manifest));
+    }
+
+    /// Binds a policy to all devices: what the operator does with `motectl policy add` and `bind`.
+    ///
+    /// # Panics
+    /// When it is none.
+    pub fn bind(&mut self, policy: &str) {
+        let make = || -> Result<[Change; 3], Box<dyn std::error::Error>> {
+            let policy = policy::from_json(policy.as_bytes())?;
+            let key = SigningKey::generate()?;
+            let trusted = TrustedKey {
+                key: key.public_key().clone(),
+                uses: Uses {
+                    manifests: false,
+                    policies: true,
+                },
+            };
+            let id = hex::encode(&key.public_key().key_id());
+            let names = [policy.name.clone()];
+            Ok([
+                Change::PutObject(ObjectKind::Key, id, trusted.to_bytes()),
+                Change::PutObject(
+                    ObjectKind::Policy,
+                    policy_object_name(&policy),
+                    policy::sign(&policy, &key)?,
+                ),
+                Change::PutObject(ObjectKind::Binding, "all".into(), binding_bytes(&names)),
+            ])
+        };
+        let changes = make().unwrap_or_else(|error| panic!("the policy: {error}"));
+        self.store(&changes);
+    }
+
+    /// Lets files count that one of these keys signed: what `--ima-key` does.
+    ///
+    /// # Panics
+    /// When they cannot be stored.
+    pub fn allow_ima_keys(&mut self, keys: &Keyring) {
+        let bytes = ima_keys_bytes(keys, &[]);
+        self.store(&[Change::PutObject(ObjectKind::ImaKeys, "all".into(), bytes)]);
+    }
+
+    fn store(&mut self, changes: &[Change]) {
+        let stored = self.engine().store().commit(changes, Durability::Immediate);
         stored.unwrap_or_else(|error| panic!("{error}"));
     }
 
@@ -283,8 +339,15 @@ fn references(files: Vec<FileEntry>, boot: BootExpectations) -> [Change; 2] {
     let make = || -> Result<[Change; 2], Box<dyn std::error::Error>> {
         let manifest =
             Manifest::new("lab", "1", None, files, Vec::new(), BTreeMap::new())?.with_boot(boot)?;
+        Ok(signed(&manifest))
+    };
+    make().unwrap_or_else(|error| panic!("the manifest: {error}"))
+}
+
+fn signed(manifest: &Manifest) -> [Change; 2] {
+    let make = || -> Result<[Change; 2], Box<dyn std::error::Error>> {
         let key = SigningKey::generate()?;
-        Ok(trust_and_add(key.public_key(), sign(&manifest, &key)?)?)
+        Ok(trust_and_add(key.public_key(), sign(manifest, &key)?)?)
     };
     make().unwrap_or_else(|error| panic!("the manifest: {error}"))
 }

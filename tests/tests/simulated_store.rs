@@ -70,6 +70,7 @@ fn change() -> impl Strategy<Value = Vec<Change>> {
                 nonces: Vec::new(),
                 created: 8,
                 boot_log: None,
+                deletes: None,
             };
             Change::PutSession(Kid::new(&kid).unwrap(), session)
         }),

@@ -198,6 +198,14 @@ pub fn explain(reason: Reason) -> Text {
             cause: "A lost message. The device was told from which record to continue.",
             action: "Nothing, unless it stays so: then restart the agent.",
         },
+        Reason::LogDeleted => Text {
+            meaning: "The device's measurement list begins with a record that this verifier has not \
+                certified in this boot: what came before has been deleted from the kernel's memory.",
+            cause: "The device was removed here, or this verifier's store was lost or restored, after the \
+                device had deleted what it had sent (its setting delete_records). Or something else on \
+                the device deletes records.",
+            action: "Reboot the device: its list then starts over.",
+        },
         Reason::RecordMalformed => Text {
             meaning: "A log record cannot be parsed.",
             cause: "A kernel with a log format that this version does not know, or forged records.",
@@ -359,6 +367,14 @@ pub fn explain(reason: Reason) -> Text {
             meaning: "The first log record ties the log to the boot PCRs, which the quote does not cover.",
             cause: "The agent quotes too few PCRs.",
             action: "Let the agent quote PCR 0 to 9 as well (`pcrs` in its configuration).",
+        },
+        Reason::TemplateOrder => Text {
+            meaning: "A log record's template does not begin with digest and name, so bytes that anyone may \
+                have written could pass for them. Nothing in it is believed.",
+            cause: "The kernel was given an `ima_template_fmt=` of its own; or the record was relabelled, \
+                to hide what was run.",
+            action: "Use a template of the kernel (`ima_template=ima-sig`). If the image does, treat the \
+                device as tampered with.",
         },
         Reason::TemplateMalformed => Text {
             meaning: "A log record does not hold what its template says it holds.",

@@ -308,6 +308,7 @@ fn store(dir: &TempDir) -> RedbStore {
         guessed: None,
         in_full: None,
         padded_banks: None,
+        restarted: None,
         boot_log: None,
         content: Content::default(),
     };

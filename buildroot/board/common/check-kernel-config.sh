@@ -1,24 +1,31 @@
 #!/bin/sh
-# Post-build: fails the build when the kernel's final .config lacks something that was asked for.
-# Kconfig drops what it cannot honour without a word; the image would then boot, and attest nothing.
+# Post-build: fails the build when the kernel's final .config lacks something that was asked for: by mote.config,
+# or by a fragment of BR2_LINUX_KERNEL_CONFIG_FRAGMENT_FILES. Kconfig drops what it cannot honour without a
+# word; the image would then boot, and attest nothing.
 #
-# BR2_ROOTFS_POST_BUILD_SCRIPT; Buildroot sets BUILD_DIR and BR2_CONFIG.
+# BR2_ROOTFS_POST_BUILD_SCRIPT; Buildroot sets BUILD_DIR, BR2_CONFIG and BR2_EXTERNAL_*_PATH.
 set -eu
 
-common=$(dirname "$0")
-fragments="$common/mote.config"
-# shellcheck disable=SC2013 # words of one line are meant
-for fragment in $(sed -n 's/^BR2_LINUX_KERNEL_CONFIG_FRAGMENT_FILES="\(.*\)"/\1/p' "$BR2_CONFIG"); do
-	case $fragment in
-	*/tpm.config) fragments="$fragments $common/../$(basename "$(dirname "$fragment")")/tpm.config" ;;
-	esac
-done
+fragments=$(sed -n 's/^BR2_LINUX_KERNEL_CONFIG_FRAGMENT_FILES="\(.*\)"/\1/p' "$BR2_CONFIG" |
+	sed 's/\$(\([A-Za-z0-9_]*\))/${\1}/g')
+eval "fragments=\"$fragments\""
+common=$(dirname "$0")/mote.config
+case " $fragments " in
+*/common/mote.config\ *) ;;
+*) fragments="$common $fragments" ;;
+esac
 
+# The newest: an older kernel's build folder may still be there.
 config=
 for candidate in "$BUILD_DIR"/linux-*/.config; do
 	case $candidate in
 	*/linux-headers-* | *'*'*) ;;
-	*) config=$candidate ;;
+	*)
+		# shellcheck disable=SC3013 # dash and busybox have -nt
+		if [ -z "$config" ] || [ "$candidate" -nt "$config" ]; then
+			config=$candidate
+		fi
+		;;
 	esac
 done
 if [ -z "$config" ]; then
@@ -28,6 +35,10 @@ fi
 
 missing=0
 for fragment in $fragments; do
+	if [ ! -r "$fragment" ]; then
+		echo "check-kernel-config: $fragment: no such fragment" >&2
+		exit 1
+	fi
 	while read -r line; do
 		case $line in
 		'# CONFIG_'*' is not set')

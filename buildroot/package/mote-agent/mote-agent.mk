@@ -5,8 +5,10 @@
 ################################################################################
 
 MOTE_AGENT_VERSION = $(MOTE_COMMIT)
-MOTE_AGENT_SITE = $(call qstrip,$(BR2_MOTE_GIT))
-MOTE_AGENT_SITE_METHOD = git
+MOTE_AGENT_SITE = $(MOTE_SITE)
+MOTE_AGENT_SITE_METHOD = $(MOTE_SITE_METHOD)
+MOTE_AGENT_OVERRIDE_SRCDIR_RSYNC_EXCLUSIONS = $(MOTE_RSYNC_EXCLUSIONS)
+MOTE_AGENT_PRE_BUILD_HOOKS += MOTE_VENDOR
 MOTE_AGENT_SUBDIR = agent
 MOTE_AGENT_LICENSE = Apache-2.0
 MOTE_AGENT_LICENSE_FILES = LICENSE
@@ -26,18 +28,20 @@ MOTE_AGENT_VERIFIER = $(call qstrip,$(BR2_PACKAGE_MOTE_AGENT_VERIFIER))
 MOTE_AGENT_VERIFIER_KEY = $(call qstrip,$(BR2_PACKAGE_MOTE_AGENT_VERIFIER_KEY))
 
 ifneq ($(MOTE_AGENT_VERIFIER),)
+ifeq ($(BR2_PACKAGE_MOTE_AGENT):$(BR_BUILDING):$(MOTE_AGENT_VERIFIER_KEY),y:y:)
+$(error BR2_PACKAGE_MOTE_AGENT_VERIFIER_KEY is empty: the agent believes no verifier without its public key)
+endif
 define MOTE_AGENT_INSTALL_CONFIG
 	$(INSTALL) -D -m 0640 $(MOTE_AGENT_VERIFIER_KEY) $(TARGET_DIR)/etc/mote/verifier.pub
-	printf 'verifier = "%s"\nverifier_key = "/etc/mote/verifier.pub"\n' \
+	printf 'verifier = "%s"\nverifier_key = "/etc/mote/verifier.pub"\nuser = "mote"\n' \
 		'$(MOTE_AGENT_VERIFIER)' > $(TARGET_DIR)/etc/mote/agent.toml
 	chmod 0640 $(TARGET_DIR)/etc/mote/agent.toml
 endef
 MOTE_AGENT_POST_INSTALL_TARGET_HOOKS += MOTE_AGENT_INSTALL_CONFIG
 endif
 
-# The agent starts as root, opens TPM and measurement list, and needs no more.
 define MOTE_AGENT_INSTALL_INIT_SYSV
-	$(INSTALL) -D -m 0755 $(MOTE_AGENT_PKGDIR)/S15securityfs $(TARGET_DIR)/etc/init.d/S15securityfs
+	$(INSTALL) -D -m 0755 $(MOTE_AGENT_PKGDIR)/S15tpm $(TARGET_DIR)/etc/init.d/S15tpm
 	$(INSTALL) -D -m 0755 $(MOTE_AGENT_PKGDIR)/S60mote-agent $(TARGET_DIR)/etc/init.d/S60mote-agent
 endef
 
@@ -46,8 +50,10 @@ define MOTE_AGENT_INSTALL_INIT_SYSTEMD
 		$(TARGET_DIR)/usr/lib/systemd/system/mote-agent.service
 endef
 
-# The group that may use the TPM, as udev and tpm2-tss name it; board/common/mdev-tpm.sh.
+# The agent starts as root, opens TPM and measurement list, and then is mote. Group tss is whose the TPM is,
+# as udev and tpm2-tss name it.
 define MOTE_AGENT_USERS
+	mote -1 mote -1 * - - - Mote attestation agent
 	tss -1 tss -1 * - - - TPM users
 endef
 

@@ -13,7 +13,7 @@ mod quote;
 mod reply;
 
 pub use entries::{Entries, EntriesWriter, Entry, EntryError, IMA_PCR, Item, PREFIX_LENGTHS, Run};
-pub use evidence::{Beat, BootPart, Log, Open, PcrBank, PcrBanks};
+pub use evidence::{Anchor, Beat, BootPart, Log, Open, PcrBank, PcrBanks, RecordPart};
 pub use file_entry::FileEntry;
 pub use hello::{Challenge, DeviceId, DeviceKeys, Hello, Kid};
 pub use path_code::PreviousPath;
@@ -35,4 +35,6 @@ pub mod path {
     pub const BEAT: &str = "b";
     /// A part of the boot event log, protected.
     pub const BOOT: &str = "e";
+    /// A part of a long record of the measurement list, protected.
+    pub const RECORD: &str = "r";
 }

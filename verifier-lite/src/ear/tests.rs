@@ -41,6 +41,7 @@ fn record(by: &str) -> DeviceRecord {
             guessed: None,
             in_full: None,
             padded_banks: None,
+            restarted: None,
             boot_log: None,
         }),
         last_seen: None,

@@ -62,6 +62,13 @@ pub(super) struct Pending {
     expires: Instant,
 }
 
+impl Pending {
+    /// Its device is at it: more time from `now` on.
+    pub(super) fn prolong(&mut self, now: Instant) {
+        self.expires = now + CHALLENGE_LIFETIME;
+    }
+}
+
 /// The bounded table of challenges.
 pub(super) struct Hellos {
     max: usize,
@@ -134,7 +141,10 @@ impl Engine {
         {
             return Ok(Outcome::clear(Code::UNAUTHORIZED).option(option::ECHO, challenge));
         }
-        let payload = match self.assemble(now, &peer, &blocks, body.payload()) {
+        let whole = self
+            .transfers
+            .whole(now.monotonic, &peer, &blocks, body.payload());
+        let payload = match whole {
             Ok(payload) => payload,
             Err(answer) => return Ok(answer),
         };
@@ -196,7 +206,8 @@ impl Engine {
         }
         match self.challenge(now, device, &payload, keys)? {
             Ok(reply) => Ok(self
-                .in_blocks(now, peer, &blocks, reply)
+                .transfers
+                .in_blocks(now.monotonic, peer, &blocks, reply)
                 .for_verified_address()),
             Err(refusal) => {
                 info!(
@@ -270,6 +281,7 @@ impl Engine {
             nonces: Vec::new(),
             created: now.unix,
             boot_log: None,
+            deletes: None,
         };
         let pending = Pending {
             keys,

@@ -4,11 +4,12 @@
 //! | module | what |
 //! |---|---|
 //! | `hello` | the exchange in the clear: challenges for who may be a device |
-//! | `blockwise` | hello and challenge in pieces (RFC 7959) |
+//! | `blockwise` | requests and replies in pieces (RFC 7959) |
 //! | `channel` | OSCORE sessions, across restarts of this process |
 //! | `evidence` | open, log and beat: from a protected message to a commit and a reply |
 //! | `boot` | measured boot in a verdict |
 //! | `boot_log` | boot event logs, by digest |
+//! | `long_record` | records that are longer than a datagram |
 //! | `echo` | proof that a peer receives at its address (RFC 9175) |
 //! | `discovery` | what is here, for whoever looks |
 //! | `overload` | how many hellos a second |
@@ -34,6 +35,7 @@ mod discovery;
 mod echo;
 mod evidence;
 mod hello;
+mod long_record;
 mod outcome;
 mod overload;
 mod peer;
@@ -51,7 +53,7 @@ use crate::admin::Office;
 use crate::admission::AdmissionRules;
 use crate::policy::{Policies, Sweep, Swept};
 use crate::signing_key::SigningKey;
-use crate::store::{Admission, DeviceId, DeviceRecord, Store, StoreError};
+use crate::store::{Admission, DeviceId, DeviceRecord, Kid, Store, StoreError};
 use blockwise::Transfers;
 use channel::Channels;
 use echo::EchoKey;
@@ -116,7 +118,9 @@ pub struct Engine {
     settings: Settings,
     echo: EchoKey,
     dedup: Box<Dedup<Peer, Option<Box<Answered>>, DEDUP>>,
-    transfers: Transfers,
+    transfers: Transfers<Peer>,
+    /// The same, inside OSCORE.
+    protected_transfers: Transfers<Kid>,
     hellos: Hellos,
     bucket: Bucket,
     channels: Channels,
@@ -175,6 +179,7 @@ impl Engine {
             echo: EchoKey::new(&secret),
             dedup: Box::new(Dedup::new(&Parameters::default())),
             transfers: Transfers::new(),
+            protected_transfers: Transfers::new(),
             hellos: Hellos::new(settings.max_challenges),
             bucket: Bucket::new(settings.hellos_per_second),
             channels: Channels::default(),
@@ -300,10 +305,8 @@ impl Engine {
             }
             return self.hello(now, peer, &body);
         }
-        if [path::OPEN, path::LOG, path::BEAT, path::BOOT]
-            .iter()
-            .any(|p| body.path_is(&[p]))
-        {
+        let protected = [path::OPEN, path::LOG, path::BEAT, path::BOOT, path::RECORD];
+        if protected.iter().any(|p| body.path_is(&[p])) {
             // RFC 8613, 8.2: it must be protected.
             return Ok(Outcome::refused(
                 Code::UNAUTHORIZED,

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustls_pki_types::pem::{self, PemObject, SectionKind};
 
-use super::{FileKey, ImaKeyring, KeyId, KeyParseError};
+use super::{FileKey, ImaKeyring, KeyParseError, SignerId};
 
 /// Largest key file, in bytes. A certificate is about 1 kB, so this is room for some hundred.
 const MAX_FILE: u64 = 1 << 20;
@@ -108,11 +108,8 @@ impl Keyring {
 }
 
 impl ImaKeyring for Keyring {
-    fn keys(&self, id: KeyId) -> Vec<&FileKey> {
-        self.keys
-            .iter()
-            .filter(|key| key.ids().contains(&id))
-            .collect()
+    fn keys(&self, signer: &SignerId) -> Vec<&FileKey> {
+        self.keys.iter().filter(|key| key.is_of(signer)).collect()
     }
 
     fn learns_from(&self, kernel_keyring: &[u8]) -> bool {
@@ -169,8 +166,8 @@ impl LearnedKeys {
         true
     }
 
-    /// Those with this id.
-    pub fn keys(&self, id: KeyId) -> impl Iterator<Item = &FileKey> {
-        self.0.iter().filter(move |key| key.ids().contains(&id))
+    /// Those that this signer may be.
+    pub fn keys(&self, signer: &SignerId) -> impl Iterator<Item = &FileKey> {
+        self.0.iter().filter(move |key| key.is_of(signer))
     }
 }

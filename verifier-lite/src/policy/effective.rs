@@ -13,7 +13,7 @@ use mote_schemas::tpm::Digest;
 
 use super::{Mode, Policy};
 use crate::appraise::{KnownFile, ReferenceLookup};
-use crate::ima_signature::{FileKey, ImaKeyring, KeyId, Keyring};
+use crate::ima_signature::{FileKey, ImaKeyring, Keyring, SignerId};
 use crate::manifest::{BootReference, Exclusion, ReferenceValues};
 
 /// Seconds until a result is stale, where no policy says otherwise: a day. Devices that sleep longer
@@ -118,13 +118,10 @@ struct Signers {
 }
 
 impl ImaKeyring for Signers {
-    fn keys(&self, id: KeyId) -> Vec<&FileKey> {
-        let allowed = self.allowed.is_empty() || self.allowed.iter().any(|a| a[..] == id.0);
-        if allowed {
-            self.keys.keys(id)
-        } else {
-            Vec::new()
-        }
+    fn keys(&self, signer: &SignerId) -> Vec<&FileKey> {
+        let mut keys = self.keys.keys(signer);
+        keys.retain(|key| self.allowed.is_empty() || self.allowed.iter().any(|id| key.has_id(id)));
+        keys
     }
 
     fn learns_from(&self, kernel_keyring: &[u8]) -> bool {

@@ -2,7 +2,7 @@
 
 use mote_schemas::message::Tier;
 use mote_schemas::reason::Reason;
-use mote_schemas::tpm::{EccCurve, Key, Public};
+use mote_schemas::tpm::{EccCurve, HashAlg, Key, Public};
 
 use super::EffectivePolicy;
 use crate::appraise::{self, Appraisal};
@@ -88,15 +88,18 @@ fn of_device(policy: &EffectivePolicy, ak_public: &[u8], boot: &BootState) -> Ve
     if policy.manifests().is_empty() {
         found.push(Reason::NoReferenceValues);
     }
-    let vouches = |alg: u16| {
-        let bank = boot.pcrs.iter().find(|bank| bank.alg == alg);
-        bank.is_some_and(|bank| {
-            bank.values
-                .iter()
-                .any(|pcr| u32::from(pcr.index) == IMA_PCR)
-        })
-    };
-    if !rules.banks.is_empty() && !rules.banks.iter().any(|alg| vouches(*alg)) {
+    let banks = &boot.pcrs;
+    let of_log = banks.iter().filter(|bank| {
+        let mut pcrs = bank.values.iter();
+        pcrs.any(|pcr| u32::from(pcr.index) == IMA_PCR)
+    });
+    // A bank that the kernel fills with padded SHA-1 is worth no more than SHA-1.
+    let padded = |alg| boot.padded_banks.iter().flatten().any(|bank| *bank == alg);
+    let mut vouching = of_log.map(|bank| match bank.alg {
+        alg if padded(alg) => HashAlg::Sha1.to_u16(),
+        alg => alg,
+    });
+    if !rules.banks.is_empty() && !vouching.any(|alg| rules.banks.contains(&alg)) {
         found.push(Reason::PcrBankNotAllowed);
     }
     if rules.min_key_strength > 0 && strength(ak_public) < rules.min_key_strength {

@@ -32,8 +32,9 @@ pub const MAX_DEVIATIONS: u64 = 10_000;
 /// Boot event logs kept: a fleet has one for each model, firmware version and set of boot options.
 pub const MAX_BOOT_LOGS: u64 = 1024;
 
-/// Uploads of boot event logs kept.
-pub const MAX_BOOT_UPLOADS: u64 = 64;
+/// Uploads kept: of boot event logs, one for each kind of device, and of long records, one for each
+/// device that is at it. Only admitted devices have any; at worst they take 128 MB.
+pub const MAX_BOOT_UPLOADS: u64 = 256;
 
 /// When a commit is safe from a crash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

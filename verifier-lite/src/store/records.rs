@@ -128,6 +128,10 @@ pub struct BootState {
     /// The firmware's log. `None`: an older store; judged without.
     #[n(30)]
     pub boot_log: Option<BootLogState>,
+    /// Whether the TPM has been restarted since a quote was certified last: its PCRs, and the log, may
+    /// have started over.
+    #[n(40)]
+    pub restarted: Option<bool>,
 }
 
 /// The boot event log of one boot.
@@ -259,6 +263,9 @@ pub struct SessionRecord {
     /// SHA-256 of the boot event log, as open named it.
     #[cbor(n(6), with = "minicbor::bytes")]
     pub boot_log: Option<[u8; 32]>,
+    /// The device deletes what it is told need not be kept.
+    #[n(7)]
+    pub deletes: Option<bool>,
 }
 
 /// A nonce given out: good for one quote, until it expires.

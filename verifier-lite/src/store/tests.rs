@@ -49,6 +49,7 @@ fn device() -> DeviceRecord {
             guessed: None,
             in_full: None,
             padded_banks: None,
+            restarted: None,
             boot_log: None,
             content: Content {
                 tier: Tier::Warning,
@@ -76,6 +77,7 @@ fn session(device: DeviceId) -> SessionRecord {
         }],
         created: 2_500,
         boot_log: None,
+        deletes: None,
     }
 }
 

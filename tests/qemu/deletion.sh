@@ -1,0 +1,143 @@
+#!/usr/bin/env bash
+# Mote on a kernel that can delete records of its measurement list (Linux 7.2 and later, Debian's for amd64
+# from another suite), in QEMU: an agent with delete_records tells the kernel to delete what the verifier
+# has stored for good, and nothing is lost by that.
+#
+#   tests/qemu/deletion.sh           one line for each check, ok or FAIL
+#   tests/qemu/deletion.sh --keep    keep consoles and logs
+#
+# Programs from MOTE_BIN_DIR, else they are built. SUITE (trixie-backports) has the kernel.
+
+# What the guest expands must not be expanded here.
+# shellcheck disable=SC2016
+set -u
+cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 1
+# shellcheck source=tests/setup.sh
+. tests/setup.sh
+
+keep_files=
+case ${1:-} in
+  '') ;;
+  --keep) keep_files=1 ;;
+  *) sed -n '2,9s/^# \{0,1\}//p' "$0" && exit 2 ;;
+esac
+
+many_files=300 # in the image, to be measured one by one
+dir=$(mktemp -d "${TMPDIR:-/tmp}/mote-qemu.XXXXXX")
+pids=()
+failures=0
+begun=${EPOCHREALTIME/[.,]/}
+
+# shellcheck source=tests/qemu/lib.sh
+. tests/qemu/lib.sh
+# shellcheck source=tests/qemu/vm.sh
+. tests/qemu/vm.sh
+trap finish EXIT
+trap 'exit 130' INT TERM
+
+setup qemu
+target=$(cargo metadata --locked --no-deps --format-version 1 | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
+suite=${SUITE:-trixie-backports}
+cache=$target/cache/qemu-$suite
+bin=${MOTE_BIN_DIR:-}
+if [ -z "$bin" ]; then
+  cargo build --locked -p mote-agent -p mote-verifier >"$dir/build.log" 2>&1 || fail 'the build failed'
+  bin=$target/debug
+fi
+
+# suite_kernel_get: $kernel and $modules, as kernel_get; the host's own sources stay as they are.
+suite_kernel_get() {
+  local url apt=$dir/apt image parts
+  if [ -z "$(find "$cache/kernel" -name 'vmlinuz*' 2>/dev/null)" ]; then
+    # shellcheck disable=SC2016 # apt-get expands it
+    url=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | grep -E '/debian/?$' | head -n 1)
+    mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial" "$cache"
+    : >"$apt/status"
+    printf 'deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] %s %s main\n' "$url" "$suite" >"$apt/sources.list"
+    private() {
+      "$@" -o Dir::Etc::sourcelist="$apt/sources.list" -o Dir::Etc::sourceparts=/dev/null \
+        -o Dir::Etc::preferencesparts=/dev/null -o Dir::State="$apt" -o Dir::State::lists="$apt/lists" \
+        -o Dir::State::status="$apt/status" -o Dir::Cache="$apt/cache" -o Acquire::Languages=none
+    }
+    depends() { private apt-cache depends "$1" | sed -n 's/ *Depends: //p'; }
+    private apt-get -q update >"$dir/kernel.log" 2>&1 || fail "apt-get update of $suite"
+    image=$(depends linux-image-cloud-amd64 | grep '^linux-image-[0-9]' | head -n 1)
+    # Newer packages keep kernel and modules apart.
+    parts=$(depends "$image" | grep -E '^linux-(binary|modules)-[0-9]')
+    # shellcheck disable=SC2086 # several words
+    (cd "$cache" && private apt-get -q download $image $parts) >>"$dir/kernel.log" 2>&1 || fail "a kernel from $suite"
+    rm -rf "$cache/kernel.new"
+    for part in "$cache"/*.deb; do dpkg-deb -x "$part" "$cache/kernel.new"; done
+    mv "$cache/kernel.new" "$cache/kernel"
+    rm -f "$cache"/*.deb
+  fi
+  kernel=$(find "$cache/kernel" -name 'vmlinuz*' | head -n 1)
+  modules=$(find "$cache/kernel" -type d -path '*/lib/modules' | head -n 1)
+  [ -s "$kernel" ] || fail "no kernel in $cache/kernel"
+}
+suite_kernel_get
+printf 'kernel %s\n' "$(ls "$modules")"
+
+verifier_port=$(free_udp_port)
+motectl key new -o "$dir/image.key" >/dev/null || fail 'motectl key new'
+verifier_on
+verifier_off
+image_tree "$dir/tree"
+echo 'delete_records = true' >>"$dir/tree/etc/mote/agent.toml"
+image_pack "$dir/tree" "$dir/image"
+motectl manifest build --quiet --rootfs "$dir/tree" --sign "$dir/image.key" -o "$dir/manifest" >/dev/null ||
+  fail 'motectl manifest build'
+verifier_on --manifest "$dir/manifest" --manifest-key "$dir/image.key.pub"
+
+list=/sys/kernel/security/ima/binary_runtime_measurements
+count=/sys/kernel/security/ima/runtime_measurements_count
+# Records that the kernel still has.
+in_kernel() { guest "cat $count" | tr -dc 0-9; }
+fewer_than() { [ "$(in_kernel)" -lt "$1" ]; }
+
+machine_on deletion "$dir/image"
+guest_ready
+within 180 'it enrols' is pending
+device=$(device_id)
+motectl device admit "$device" >/dev/null || fail 'motectl device admit'
+within 180 'a healthy boot is trusted' is trusted
+before=$(records)
+guest 'cat /usr/share/data/* >/dev/null' >/dev/null
+within 180 "$many_files more records are appraised" records_since "$before" $many_files
+within 60 'and deleted from kernel memory' fewer_than 100
+check 'still trusted' is trusted
+figure deletion_records_certified "$(records)"
+figure deletion_records_in_kernel "$(in_kernel)"
+
+# ---- the agent starts anew: only the verifier knows where the list begins ----
+
+before=$(records)
+guest 'kill $(pidof mote-agent); sleep 1; start_agent; tac /etc/os-release >/dev/null' >/dev/null
+within 180 'after a restart of the agent the log goes on by its old numbers' records_since "$before" 1
+check 'still trusted' is trusted
+
+# ---- the verifier dies after it has told the device to delete ----
+
+before=$(records)
+guest 'for i in 1 2 3 4 5 6 7 8 9 10; do for j in 0 1 2 3 4 5 6 7 8 9; do echo $i$j >/tmp/x; cp /usr/share/data/$i$j /new$i$j; chmod 755 /new$i$j; /new$i$j 2>/dev/null; done; done' >/dev/null
+within 180 'unknown files are noticed' refused_for file-unknown
+within 60 'and their records deleted, too' fewer_than 100
+verifier_kill
+verifier_on --manifest "$dir/manifest" --manifest-key "$dir/image.key.pub"
+check 'a verifier that was killed still knows them' explained /new10
+guest 'od /etc/os-release >/dev/null' >/dev/null
+within 180 'and goes on with the device' records_since "$before" 100
+
+# ---- somebody else deletes ----
+
+fresh='fresh() { printf "#!/bin/sh\n# $1\n" >/fresh$1; chmod 755 /fresh$1; /fresh$1; }'
+guest "kill \$(pidof mote-agent); sleep 1; $fresh; fresh 1; cat $count >$list; fresh 2; start_agent" >/dev/null
+within 60 'a device whose list lost records that nobody has is refused' guest_says 'log-deleted' deletion
+
+# ---- a reboot ----
+
+boots=$(boots)
+guest_reboot
+guest_ready
+within 180 'after a reboot it is trusted again' rebooted "$boots"
+[ "$failures" = 0 ]
