@@ -133,22 +133,16 @@ impl Lab {
         let key = self.key();
         let (rules, references) = (self.rules.clone(), self.references.clone());
         let settings = self.settings.clone();
-        let start = move || -> Result<Engine, String> {
+        let start = || -> Result<Engine, String> {
             let mut store = RedbStore::open_or_create(&state).map_err(|error| error.to_string())?;
             store
                 .commit(&references, Durability::Immediate)
                 .map_err(|error| error.to_string())?;
             Engine::new(Box::new(store), key, rules, settings).map_err(|error| error.to_string())
         };
-        // Unoptimised, the engine's tables are copied on the stack a few times before they move to
-        // the heap: more than a test's thread has, and nothing for a main thread.
-        let engine = std::thread::Builder::new()
-            .stack_size(16 * 1024 * 1024)
-            .spawn(start)
-            .map(std::thread::JoinHandle::join);
-        match engine {
-            Ok(Ok(Ok(engine))) => self.engine = Some(engine),
-            other => panic!("the engine does not start: {:?}", other.map(|_| ())),
+        match start() {
+            Ok(engine) => self.engine = Some(engine),
+            Err(error) => panic!("the engine does not start: {error}"),
         }
     }
 

@@ -134,6 +134,7 @@ impl<'e> Attestation<'e> {
         let anew = reappraise::reappraise(self.store, device, &self.record, policy, now)?;
         if let (Some(anew), Some(boot)) = (anew, &mut self.record.boot) {
             boot.content = anew.content;
+            boot_log::due_again(boot, anew.awaits_log);
             self.changes.extend(anew.changes);
             self.must_be_durable();
         }
@@ -570,18 +571,23 @@ impl<'e> Attestation<'e> {
         boot.certified = state.records;
         boot.log_pcrs = state.log_pcrs;
         boot.pcrs = values_by_bank(state);
-        let expected = self.policy.boot();
-        let evidence = boot_log::evidence(self.store, &self.device, boot, expected)?;
-        if let Some(state) = boot.boot_log.as_mut().filter(|_| !evidence.awaited) {
-            state.due = false;
+        let (mut boot_found, mut waits) = (None, false);
+        // Seldom: the log may be large, and is read from the store.
+        if boot::is_due(&before, certified.prefix()) {
+            let expected = self.policy.boot();
+            let evidence = boot_log::evidence(self.store, &self.device, boot, expected)?;
+            if let Some(state) = &mut boot.boot_log {
+                state.due = evidence.awaited;
+            }
+            waits = evidence.waits;
+            boot_found = Some(boot::appraise(
+                &before,
+                certified.prefix(),
+                evidence.log.as_deref(),
+                &evidence.references,
+                self.now.unix,
+            ));
         }
-        let boot_found = boot::appraise(
-            &before,
-            certified.prefix(),
-            evidence.log.as_deref(),
-            &evidence.references,
-            self.now.unix,
-        );
         let padded = state.padded.iter().map(|alg| alg.to_u16()).collect();
         boot.padded_banks = Some(padded).filter(|banks: &Vec<u16>| !banks.is_empty());
         if let Some(quote) = boot.outstanding.take() {
@@ -602,7 +608,7 @@ impl<'e> Attestation<'e> {
         let of_boot = boot_found.map_or_else(Vec::new, |found| found.deviations);
         let (ak, now) = (&self.record.ak_public, self.now.unix);
         let mut settled = settle(policy, ak, boot, content, appraisal, of_boot, now);
-        if evidence.waits {
+        if waits {
             settled.wait_for_log();
         }
         let Settled {

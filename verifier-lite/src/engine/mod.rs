@@ -66,10 +66,13 @@ use overload::Bucket;
 
 pub use peer::Peer;
 
-/// Messages remembered for de-duplication; a debug build makes the table on the stack, several times
-/// over. At 2,048 messages in flight within their lifetime of four
+/// Messages remembered for de-duplication. At 2,048 messages in flight within their lifetime of four
 /// minutes, a copy of an older one is processed again and stopped by the replay window instead.
 const DEDUP: usize = 2048;
+
+/// Bytes of stack on which a table is made that goes to the heap: unoptimised, it is copied a few times
+/// on its way.
+const TABLE_STACK: usize = 8 * 1024 * 1024;
 
 /// Both clocks of the machine.
 #[derive(Clone, Copy, Debug)]
@@ -186,9 +189,9 @@ impl Engine {
             policies: Policies::default(),
             swept: Sweep::default(),
             echo: EchoKey::new(&secret),
-            dedup: Box::new(Dedup::new(&Parameters::default())),
-            transfers: Transfers::new(),
-            protected_transfers: Transfers::new(),
+            dedup: on_the_heap(|| Dedup::new(&Parameters::default()))?,
+            transfers: Transfers::new()?,
+            protected_transfers: Transfers::new()?,
             hellos: Hellos::new(settings.max_challenges),
             bucket: Bucket::new(settings.hellos_per_second),
             tokens: Bucket::new(settings.tokens_per_second),
@@ -337,6 +340,18 @@ impl Engine {
         }
         Ok(Outcome::clear(Code::NOT_FOUND))
     }
+}
+
+/// Makes a large table without the caller's stack, which may be a thread's 2 MiB.
+fn on_the_heap<T: Send>(make: impl FnOnce() -> T + Send) -> Result<Box<T>, Internal> {
+    let none = |_| Internal::Other("no thread to be had");
+    std::thread::scope(|scope| {
+        let builder = std::thread::Builder::new().stack_size(TABLE_STACK);
+        let maker = builder.spawn_scoped(scope, || Box::new(make()));
+        // An empty table panics at nothing.
+        let made = maker.map_err(none)?.join();
+        made.map_err(|_| Internal::Other("a table cannot be made"))
+    })
 }
 
 /// Devices that wait for admission.

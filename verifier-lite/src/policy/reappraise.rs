@@ -31,6 +31,8 @@ pub struct Reappraised {
     pub changes: Vec<Change>,
     /// The new verdict, if it is another one.
     pub verdict: Option<VerdictRecord>,
+    /// The boot log is wanted, and not here.
+    pub awaits_log: bool,
 }
 
 /// Whether what is stored was appraised under another policy.
@@ -94,7 +96,8 @@ pub fn evaluate(
         evidence.log.as_deref(),
         &evidence.references,
         now,
-    );
+    )
+    .deviations;
     let mut learned = LearnedKeys::default();
     let appraisal = appraise_next(&certified, policy, &mut learned, Endian::Little);
     let content = Content {
@@ -107,7 +110,7 @@ pub fn evaluate(
         boot,
         content,
         appraisal,
-        of_boot.map_or_else(Vec::new, |found| found.deviations),
+        of_boot,
         now,
     );
     if evidence.waits {
@@ -162,10 +165,12 @@ pub fn reappraise(
         reasons,
     });
     changes.extend(verdict.clone().map(|v| Change::AddVerdict(*device, v)));
+    let awaits_log = settled.reasons.contains(&Reason::LogIncomplete);
     Ok(Some(Reappraised {
         content: settled.content,
         changes,
         verdict,
+        awaits_log,
     }))
 }
 

@@ -4,6 +4,7 @@
 use log::info;
 
 use super::{Policies, reappraise};
+use crate::engine::boot_log;
 use crate::store::{Change, DeviceId, Durability, Store, StoreError};
 
 /// How far the devices have been gone through.
@@ -73,6 +74,9 @@ impl Sweep {
                 );
             }
             record.set_content(anew.content);
+            if let Some(boot) = &mut record.boot {
+                boot_log::due_again(boot, anew.awaits_log);
+            }
             let mut changes = vec![Change::PutDevice(id, record)];
             changes.extend(anew.changes);
             store.commit(&changes, Durability::Immediate)?;

@@ -26,7 +26,7 @@ pub(in crate::cli) struct Against {
     ima_key: Vec<PathBuf>,
 
     /// Kernel keyring whose measured additions are trusted as --ima-key, such as .ima.
-    #[arg(long, value_name = "KEYRING")]
+    #[arg(long, value_name = "KEYRING", value_parser = Keyring::kernel_name)]
     ima_keyring: Vec<String>,
 }
 
