@@ -4,7 +4,7 @@
 /// certificate is about 1.9 kB; anything larger is not ours.
 pub const MAX_MESSAGE: usize = 2560;
 
-/// Default size of one datagram the agent fills when it sends log entries, in bytes. Fits the
+/// Default of the largest datagram either way, in bytes. Fits the
 /// IPv6 minimum MTU (1280) with room for OSCORE, CoAP, UDP and IP headers.
 pub const DEFAULT_DATAGRAM: usize = 1024;
 

@@ -10,9 +10,9 @@ use mote_schemas::cbor::{self, Bytes, Fault, Text};
 use mote_schemas::cose::Sign1;
 use mote_schemas::ima::{Endian, TemplateWriter};
 use mote_schemas::message::{
-    Beat, BootPart, Challenge, Changes, DeviceId, DeviceKeys, ElidedQuote, EntriesWriter, Entry,
-    EntryError, ErrorReply, FullQuote, Hello, Kid, Log, Nonce, Open, PcrBank, PcrBanks, Quote,
-    Ranges, Reasons, RecordPart, Reply, Tier, Wants,
+    Anchor, Beat, BootPart, Challenge, Changes, DeviceId, DeviceKeys, ElidedQuote, EntriesWriter,
+    Entry, EntryError, ErrorReply, FullQuote, Hello, Kid, Log, Nonce, Open, PcrBank, PcrBanks,
+    Quote, Ranges, Reasons, RecordPart, Reply, Tier, Wants,
 };
 use mote_schemas::reason::Reason;
 use mote_schemas::tpm::LowClock;
@@ -122,8 +122,20 @@ fn encoders_give_the_golden_bytes() {
         records: 2390,
         boot_log: Bytes::new(&[0xb0; 32]),
         software: Some(Text::truncated("mote-agent 0.1.0")),
+        anchor: None,
     };
     golden("open", "two-banks", &open, &mut buffer);
+    for (name, anchor) in [
+        ("whole-anchor", Anchor::Whole),
+        ("record-anchor", Anchor::Record([0xac; 8])),
+    ] {
+        let mut buffer = [0; 4096];
+        let open = Open {
+            anchor: Some(anchor),
+            ..open.clone()
+        };
+        golden("open", name, &open, &mut buffer);
+    }
 
     let (mut room, mut buffer) = ([0; 512], [0; 4096]);
     let mut entries = EntriesWriter::new(&mut room);
@@ -260,6 +272,8 @@ fn replies_give_the_golden_bytes() {
         prefix_length: None,
         boot_log: None,
         record_offset: None,
+        first: None,
+        released: None,
     };
     golden("reply", "affirming", &reply, &mut buffer);
     let mut buffer = [0; 512];
@@ -279,6 +293,8 @@ fn replies_give_the_golden_bytes() {
         prefix_length: None,
         boot_log: None,
         record_offset: None,
+        first: None,
+        released: None,
     };
     golden("reply", "bare", &bare, &mut buffer);
     let mut buffer = [0; 512];
@@ -294,6 +310,13 @@ fn replies_give_the_golden_bytes() {
         ..bare.clone()
     };
     golden("reply", "long-record", &long_record, &mut buffer);
+    let mut buffer = [0; 512];
+    let released = Reply {
+        first: Some(100),
+        released: Some(2390),
+        ..bare.clone()
+    };
+    golden("reply", "released", &released, &mut buffer);
     let mut buffer = [0; 512];
     let mut records = Ranges::default();
     for record in [7, 8, 9, 300] {

@@ -228,6 +228,12 @@ impl Evil {
     /// # Panics
     /// When it does not fit a datagram.
     pub fn clear(&mut self, path: &str, echo: Option<&[u8]>, payload: &[u8]) -> Vec<u8> {
+        let echo: Vec<(u16, &[u8])> = echo.map(|echo| (option::ECHO, echo)).into_iter().collect();
+        self.clear_with(path, &echo, payload)
+    }
+
+    /// The same, with these options beyond the path's, ascending.
+    fn clear_with(&mut self, path: &str, options: &[(u16, &[u8])], payload: &[u8]) -> Vec<u8> {
         self.message_id = self.message_id.wrapping_add(1);
         let mut buffer = vec![0; 60_000];
         let write = |buffer: &mut [u8]| {
@@ -235,8 +241,8 @@ impl Evil {
             let token = id.to_be_bytes();
             let mut writer = Writer::new(buffer, Type::Confirmable, Code::POST, id, &token)?
                 .option(option::URI_PATH, path.as_bytes())?;
-            if let Some(echo) = echo {
-                writer = writer.option(option::ECHO, echo)?;
+            for (number, value) in options {
+                writer = writer.option(*number, value)?;
             }
             writer.payload(payload)
         };
@@ -251,7 +257,22 @@ impl Evil {
     /// When there is no session, or it does not fit a message.
     pub fn protect(&mut self, path: &str, echo: Option<&[u8]>, payload: &[u8]) -> Vec<u8> {
         let plain = self.clear(path, echo, payload);
-        let plain = Message::parse(&plain).unwrap_or_else(|error| panic!("{error:?}"));
+        self.seal(&plain)
+    }
+
+    /// The same, with these options beyond the path's, ascending.
+    pub fn protect_with(
+        &mut self,
+        path: &str,
+        options: &[(u16, &[u8])],
+        payload: &[u8],
+    ) -> Vec<u8> {
+        let plain = self.clear_with(path, options, payload);
+        self.seal(&plain)
+    }
+
+    fn seal(&mut self, plain: &[u8]) -> Vec<u8> {
+        let plain = Message::parse(plain).unwrap_or_else(|error| panic!("{error:?}"));
         let mut out = vec![0; 60_000];
         let session = self.session();
         let sealed = session.context.protect_request(&plain, &mut out);

@@ -5,6 +5,7 @@
 use std::net::SocketAddr;
 
 use heapless::Vec as Bounded;
+use mote_agent::measurement_log::MeasurementLog;
 use mote_agent::session::{Device, Event, Output, Pacing, Session, Settings};
 use mote_agent::tpm::PcrSelection;
 use mote_agent::verifier_key::VerifierKey;
@@ -110,6 +111,8 @@ impl Cost {
 pub struct Wire {
     /// The device.
     pub device: SoftDevice,
+    /// The list that the agent reads, if it is another than the device's own.
+    pub log: Option<Box<dyn MeasurementLog>>,
     /// Largest datagram to fill.
     pub datagram: usize,
     /// Requests to lose on their way, by their number since the last verdict.
@@ -140,6 +143,7 @@ impl Wire {
         Wire {
             device: SoftDevice::new(tpm),
             selection: Bounded::from_iter([PCRS]),
+            log: None,
             datagram: DEFAULT_DATAGRAM,
             lose: None,
             stop_after: None,
@@ -170,7 +174,10 @@ impl Wire {
             }
             let mut device = Device {
                 tpm: &mut self.device.tpm,
-                log: &mut self.device.list,
+                log: match &mut self.log {
+                    Some(log) => log.as_mut(),
+                    None => &mut self.device.list,
+                },
                 boot_log: &mut self.device.boot_log,
                 random: &mut random,
             };
@@ -179,7 +186,7 @@ impl Wire {
                 Some(session) => session,
                 none => {
                     far.hang_up(self.peer);
-                    let settings = settings(far.verifier_key()?, self.datagram, &self.selection)?;
+                    let settings = settings(far.verifier_key()?, self.datagram, &self.selection);
                     none.insert(Session::new(settings, now, &mut device))
                 }
             };
@@ -243,12 +250,12 @@ fn settings(
     verifier_key: VerifierKey,
     datagram: usize,
     selection: &Bounded<PcrSelection, MAX_PCR_BANKS>,
-) -> Result<Settings> {
-    Ok(Settings {
+) -> Settings {
+    Settings {
         verifier_key,
         selection: selection.clone(),
         datagram,
         pacing: Pacing::default(),
         transmission: Parameters::default(),
-    })
+    }
 }

@@ -119,17 +119,19 @@ impl Session {
         let (_, _, quote) = self.quote(device)?;
         let mut values = [0; MAX_PCR_VALUES];
         let pcrs = read_pcrs(device.tpm, &self.settings.selection, &mut values)?;
+        let anchor = device.log.anchor()?;
         let records = device.log.count()?;
         let boot_log = device.boot_log.digest();
         let open = Open {
             quote: full_quote(&quote)?,
             pcrs: pcrs.ok_or(StepError::Stale)?,
-            records,
+            records: records - anchor.map_or(0, |(first, _)| first.min(records)),
             boot_log: boot_log.as_ref().and_then(|digest| Bytes::new(digest)),
             software: Some(Text::truncated(concat!(
                 "mote-agent ",
                 env!("CARGO_PKG_VERSION")
             ))),
+            anchor: anchor.map(|(_, anchor)| anchor),
         };
         let still = records == before;
         self.progress.quotes.sending(&quote, still, false);
@@ -391,6 +393,12 @@ impl Session {
             let tokens = reply.reasons.as_ref();
             tokens.is_some_and(|list| list.tokens().any(|token| token == reason.token()))
         };
+        if let Some(first) = reply.first {
+            device.log.begins_with(first);
+        }
+        if let Some(released) = reply.released {
+            device.log.release(released);
+        }
         let progress = &mut self.progress;
         let advanced = reply.next_record > progress.wanted;
         progress.wanted = reply.next_record;

@@ -300,7 +300,11 @@ impl Session {
                 self.start_over(now, device);
             }
             Err(StepError::Device(error)) => {
-                let retry = self.retry_later(now, device);
+                // Of another list, the verifier has to say again which record it wants.
+                let retry = match error {
+                    DeviceError::Log(LogError::Restarted { .. }) => self.start_over(now, device),
+                    _ => self.retry_later(now, device),
+                };
                 self.event = Some(Event::Device { error, retry });
             }
         }

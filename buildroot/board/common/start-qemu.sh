@@ -20,10 +20,12 @@ for program in swtpm "qemu-system-$arch"; do
 done
 
 mkdir -p "$images/tpm"
-socket=$images/tpm/socket
+# Not in IMAGES: a socket's path has at most 107 bytes.
+run=$(mktemp -d)
+socket=$run/tpm
 swtpm socket --tpm2 --tpmstate dir="$images/tpm" --ctrl type=unixio,path="$socket" --terminate &
 swtpm=$!
-trap 'kill $swtpm 2>/dev/null || :' EXIT
+trap 'kill $swtpm 2>/dev/null || :; rm -rf "$run"' EXIT
 tries=0
 until [ -S "$socket" ] || [ $tries -ge 50 ]; do
 	sleep 0.1

@@ -28,6 +28,9 @@ MOTE_AGENT_VERIFIER = $(call qstrip,$(BR2_PACKAGE_MOTE_AGENT_VERIFIER))
 MOTE_AGENT_VERIFIER_KEY = $(call qstrip,$(BR2_PACKAGE_MOTE_AGENT_VERIFIER_KEY))
 
 ifneq ($(MOTE_AGENT_VERIFIER),)
+ifeq ($(BR2_PACKAGE_MOTE_AGENT):$(BR_BUILDING):$(MOTE_AGENT_VERIFIER_KEY),y:y:)
+$(error BR2_PACKAGE_MOTE_AGENT_VERIFIER_KEY is empty: the agent believes no verifier without its public key)
+endif
 define MOTE_AGENT_INSTALL_CONFIG
 	$(INSTALL) -D -m 0640 $(MOTE_AGENT_VERIFIER_KEY) $(TARGET_DIR)/etc/mote/verifier.pub
 	printf 'verifier = "%s"\nverifier_key = "/etc/mote/verifier.pub"\nuser = "mote"\n' \

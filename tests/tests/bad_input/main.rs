@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod addresses;
+mod blocks;
 mod cbor;
 mod coap;
 mod identities;

@@ -89,11 +89,19 @@ impl Engine {
             .boot_log
             .and_then(|digest| digest.get().try_into().ok());
         pending.channel.record.boot_log = boot_log;
+        pending.channel.record.deletes = open.anchor.map(|_| true);
         let mut attestation = Attestation::new(self, now, device, record)?;
         attestation.must_be_durable();
-        let standing = if attestation.is_admitted() {
+        let mut first = None;
+        let mut standing = if attestation.is_admitted() {
             if let Err(refusal) = attestation.quote(&verified, quote, &extra_data, open.records) {
                 return Ok(Err(refusal));
+            }
+            if let Some(anchor) = open.anchor {
+                match attestation.locate(anchor, open.records)? {
+                    Ok(number) => first = Some(number),
+                    Err(refusal) => return Ok(Err(refusal)),
+                }
             }
             attestation.boot_log(boot_log);
             attestation.claims(&open.pcrs);
@@ -104,6 +112,8 @@ impl Engine {
         } else {
             Standing::pending_admission()
         };
+        standing.first = first;
+        attestation.release_again(&mut standing, open.anchor.is_some());
         let (mut changes, durability) = attestation.finish();
         let nonce = self.next_nonce(now, &mut pending.channel.record, OPEN)?;
         changes.extend(ended.map(Change::RemoveSession));
@@ -164,7 +174,7 @@ impl Engine {
             Err(error) => return Ok(Err(error.into())),
         };
         let mut attestation = Attestation::new(self, now, channel.record.device, record)?;
-        let standing = if attestation.is_admitted() {
+        let mut standing = if attestation.is_admitted() {
             if let Err(refusal) = attestation.append(log.from, &log.entries)? {
                 return Ok(Err(refusal));
             }
@@ -175,6 +185,7 @@ impl Engine {
         } else {
             Standing::pending_admission()
         };
+        attestation.release(&mut standing, channel.record.deletes == Some(true));
         let (changes, durability) = attestation.finish();
         self.store.commit(&changes, durability)?;
         self.reply(&standing, None, None).map(Ok)
@@ -234,7 +245,7 @@ impl Engine {
             }
             Quote::Elided(_) => Ok(true),
         };
-        let standing = match taken {
+        let mut standing = match taken {
             Err(refusal) => return Ok(Err(refusal)),
             // Nothing of the message counts, but the nonce is used up.
             Ok(false) => {
@@ -258,6 +269,7 @@ impl Engine {
             }
             Ok(true) => Standing::pending_admission(),
         };
+        attestation.release(&mut standing, session.deletes == Some(true));
         let (mut changes, durability) = attestation.finish();
         let fresh = self.next_nonce(now, &mut session, id)?;
         changes.push(Change::PutSession(*kid, session.clone()));
@@ -292,6 +304,7 @@ impl Engine {
             last_seen: Some(now.unix),
             session: None,
             software: None,
+            token: None,
         }
     }
 
@@ -341,6 +354,8 @@ impl Engine {
             prefix_length,
             boot_log: standing.boot_log,
             record_offset: standing.record_offset,
+            first: standing.first,
+            released: standing.released,
         };
         let mut payload = vec![0; MAX_MESSAGE];
         let len = cbor::encode(&reply, &mut payload)
