@@ -23,12 +23,14 @@ use crate::appraise::{ReferenceLookup, appraise_next};
 use crate::ima_signature::LearnedKeys;
 use crate::log_entry::LogEntry as _;
 use crate::policy::{EffectivePolicy, Policies, Settled, reappraise, settle};
-use crate::prefix::{Certified, IMA_PCR, LogState, Outcome, PendingLog, PrefixError, values_of};
+use crate::prefix::{
+    Certified, IMA_PCR, LogState, Outcome, PendingLog, PrefixError, values_by_bank, values_of,
+};
 use crate::quote::{Continuity, VerifiedQuote};
 use crate::signature::VerifyingKey;
 use crate::store::{
-    Admission, BootState, Change, Content, Deviation, DeviceId, DeviceRecord, Durability,
-    OutstandingQuote, PcrBank, PcrValue, Record, RecordId, Store, VerdictRecord,
+    Admission, BootState, Change, Deviation, DeviceId, DeviceRecord, Durability, OutstandingQuote,
+    PcrBank, PcrValue, Record, RecordId, Store, VerdictRecord,
 };
 
 /// Records loaded from the store at once.
@@ -125,8 +127,7 @@ impl<'e> Attestation<'e> {
 
     /// Appraises what is stored anew, if that was under another policy than the device has now.
     fn follow_policy(&mut self) -> Result<(), Internal> {
-        let due = self.record.boot.as_ref();
-        if !due.is_some_and(|boot| reappraise::is_due(boot, &self.policy)) {
+        if !reappraise::is_due(&self.record, &self.policy) {
             return Ok(());
         }
         let (device, policy, now) = (&self.device, &self.policy, self.now.unix);
@@ -282,24 +283,8 @@ impl<'e> Attestation<'e> {
         self.certified_before = 0;
         self.must_be_durable();
         BootState {
-            number,
-            reset_count: 0,
-            restart_count: 0,
-            clock: 0,
-            clock_safe: true,
-            since: self.now.unix,
             quoted_at,
-            certified: 0,
-            pcrs: Vec::new(),
-            log_pcrs: 0,
-            outstanding: None,
-            content: Content::default(),
-            quoted: None,
-            guessed: None,
-            in_full: None,
-            padded_banks: None,
-            restarted: None,
-            boot_log: None,
+            ..BootState::new(number, self.now.unix)
         }
     }
 
@@ -585,7 +570,7 @@ impl<'e> Attestation<'e> {
         let before = boot.clone();
         boot.certified = state.records;
         boot.log_pcrs = state.log_pcrs;
-        boot.pcrs = banks(state);
+        boot.pcrs = values_by_bank(state);
         let (mut boot_found, mut waits) = (None, false);
         // Seldom: the log may be large, and is read from the store.
         if boot::is_due(&before, certified.prefix()) {
@@ -795,22 +780,4 @@ fn log_state(boot: &BootState) -> LogState {
             .collect(),
         values: values_of(&boot.pcrs),
     }
-}
-
-fn banks(state: &LogState) -> Vec<PcrBank> {
-    let mut banks: Vec<PcrBank> = Vec::new();
-    for ((alg, pcr), value) in &state.values {
-        let value = PcrValue {
-            index: *pcr as u8,
-            value: value.as_bytes().to_vec(),
-        };
-        match banks.last_mut() {
-            Some(bank) if bank.alg == alg.to_u16() => bank.values.push(value),
-            _ => banks.push(PcrBank {
-                alg: alg.to_u16(),
-                values: vec![value],
-            }),
-        }
-    }
-    banks
 }
