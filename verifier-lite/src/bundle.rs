@@ -340,7 +340,6 @@ impl VerifiedBundle {
             policy.boot(),
             now,
         );
-        let of_boot = found.map_or_else(Vec::new, |found| found.deviations);
         let appraisal = appraise(&self.certified, policy, self.endian);
         let content = Content::default();
         policy::settle(
@@ -349,7 +348,7 @@ impl VerifiedBundle {
             &before,
             content,
             appraisal,
-            of_boot,
+            found.deviations,
             now,
         )
     }

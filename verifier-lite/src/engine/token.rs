@@ -327,6 +327,8 @@ impl Engine {
                 prefix_length: None,
                 boot_log: None,
                 record_offset: None,
+                first: None,
+                released: None,
             };
             let signed = self.sign(digest.as_ref(), &encode(&reply)?)?;
             if signed.len() <= room || count == 0 {
