@@ -2,6 +2,7 @@
 # Mote in five minutes: a device with a TPM enrols, attests, runs something it should not, survives
 # its verifier's death and its own reboot. Real are: the TPM commands (swtpm), the kernel's
 # measurements (a recorded Debian 12, tests/data/), agent, verifier and everything between them.
+# A forwarder on the way counts what each step costs: payloads of UDP datagrams, heartbeats included.
 #
 #   tests/demo.sh          install what is missing, build, run, clean up
 #   tests/demo.sh --keep   leave it running to play with
@@ -14,7 +15,7 @@ keep=
 case ${1:-} in
   '') ;;
   --keep) keep=1 ;;
-  *) sed -n '2,7s/^# \{0,1\}//p' "$0" && exit 2 ;;
+  *) sed -n '2,8s/^# \{0,1\}//p' "$0" && exit 2 ;;
 esac
 
 # The recorded device, records counted from 0 (see the README beside the data).
@@ -136,6 +137,32 @@ agent_on() {
 }
 traces=0
 
+# ---- the link ----
+
+# tap_on: counts between agent and verifier, in a file.
+tap_on() {
+  "$bin/mote-tap" 127.0.0.1:0 "127.0.0.1:$verifier_port" "$dir/passed" >"$dir/tap" 2>"$dir/tap.log" &
+  pids+=("$!")
+  wait_for 10 'the counting forwarder listens' test -s "$dir/tap"
+}
+
+answered() {
+  local ups downs
+  read -r _ ups _ downs <"$dir/passed"
+  [ "$ups" -le "$downs" ]
+}
+
+# cost: what has passed since the last time, once every request has been answered.
+before=(0 0 0 0)
+cost() {
+  local now until=$((SECONDS + 3))
+  until answered || [ $SECONDS -ge $until ]; do sleep 0.05; done
+  read -ra now <"$dir/passed"
+  say '' "$(printf -- '-> %d bytes in %d, <- %d bytes in %d' $((now[0] - before[0])) $((now[1] - before[1])) \
+    $((now[2] - before[2])) $((now[3] - before[3])))"
+  before=("${now[@]}")
+}
+
 # ---- the verifier and its operator ----
 
 motectl() { timeout 30 "$bin/motectl" --state "$dir/verifier" "$@" 2>>"$dir/motectl.log"; }
@@ -153,6 +180,9 @@ verifier_on() {
 device_line() { motectl device list | grep -Ew 'pending|trusted|untrusted'; }
 device_id() { device_line | awk 'NR == 1 { print $1 }'; }
 is() { [ "$(device_line | grep -oEw 'pending|untrusted|trusted' | head -n 1)" = "$1" ]; }
+knows_boot_log() { grep -q 'boot log .* is here, ' "$dir/verifier.log"; }
+# A quote has been appraised since the last time the cost was told.
+heartbeat() { [ "$(cut -d' ' -f2 "$dir/passed")" -gt "${before[1]}" ]; }
 has_records() { motectl device show "$device" | grep -qw "$1"; }
 appraised() { has_records "$2" && is "$1"; }
 
@@ -189,31 +219,42 @@ done
 verifier_on
 say verifier "listens on 127.0.0.1:$verifier_port, process $verifier"
 
+tap_on
 swtpm_on
 kernel_on
 say device "TPM on, kernel booted; IMA has $after_boot records"
 
 cat >"$dir/agent.toml" <<TOML
-verifier = "127.0.0.1:$verifier_port"
+verifier = "$(cat "$dir/tap")"
 verifier_key = "$dir/verifier/verifier.pub"
 tpm = "swtpm:127.0.0.1:$tpm_port"
 ima_log = "$dir/binary_runtime_measurements"
+boot_log = "$PWD/$data/binary_bios_measurements"
 start_jitter = 0
 TOML
 agent_on
 wait_for 30 'the device enrols' is pending
 device=$(device_id)
 say enrolled "device $device: pending, nobody has admitted it yet"
+cost
 
 motectl device admit "$device" >/dev/null || fail 'motectl device admit'
 say operator "motectl device admit $device"
 wait_for 30 "$after_boot records appraised, trusted" appraised trusted $after_boot
 say trusted "$after_boot records appraised, nothing that does not belong"
+wait_for 30 'the boot log is known' knows_boot_log
+say boot "its log, $(stat -c %s "$data/binary_bios_measurements") bytes, is known: no device of the fleet sends it again"
+cost
+
+wait_for 30 'a heartbeat' heartbeat
+say heartbeat 'with nothing new:'
+cost
 
 measure append-until $after_programs
 say device "ten more programs run: $((after_programs - after_boot)) files more, libraries included"
 wait_for 30 "$after_programs records appraised, trusted" appraised trusted $after_programs
 say trusted "$after_programs records appraised, nothing that does not belong"
+cost
 
 measure append-path $unknown
 say device 'one more program runs'
@@ -226,7 +267,8 @@ for word in $unknown $digest; do
   grep -qF "$word" "$dir/explain" || fail "motectl explain does not name $word"
 done
 
-before=$(device_line)
+cost
+line=$(device_line)
 end KILL "$verifier"
 say verifier "killed (kill -9 $verifier)"
 measure append 1
@@ -234,12 +276,13 @@ say device 'goes on meanwhile: one file more'
 verifier_on
 say verifier "started again, process $verifier"
 if [ "$(device_id)" != "$device" ] || ! is untrusted; then
-  fail "after its restart the verifier says '$(device_line)', before it said '$before'"
+  fail "after its restart the verifier says '$(device_line)', before it said '$line'"
 fi
 motectl explain "$device" | grep -qF $unknown || fail 'the reason did not survive the restart'
 say untrusted 'still: enrolment, verdict and reason are there'
 wait_for 60 'the record of meanwhile appraised' has_records $((after_programs + 2))
 say verifier 'has the file of meanwhile, too: nothing lost'
+cost
 
 end TERM "$agent"
 measure shutdown
@@ -250,7 +293,8 @@ swtpm_on
 kernel_on "127.0.0.1:$tpm_port"
 agent_on
 wait_for 60 'trusted again after the reboot' appraised trusted $after_boot
-say trusted "again: the same device, $after_boot records of this boot appraised"
+say trusted "again: the same device, $after_boot records of this boot appraised, its boot log by digest"
+cost
 
 # ---- what the agent did to the file system ----
 

@@ -30,7 +30,8 @@ step_fmt() { cargo fmt --all --check; }
 
 step_shellcheck() {
   shellcheck --version | sed -n 2p &&
-    git ls-files -z '*.sh' '.ci/run' | xargs -0 shellcheck --external-sources --source-path=SCRIPTDIR
+    git ls-files -z '*.sh' '.ci/run' 'agent/dist/*.init' 'agent/dist/*.openrc' 'buildroot/package/*/S[0-9]*' |
+    xargs -0 shellcheck --external-sources --source-path=SCRIPTDIR
 }
 
 step_clippy() {
@@ -51,20 +52,29 @@ step_build() { cargo build --locked --workspace --bins; }
 
 step_unit() {
   # The TPM is reached in two ways, and both are tested.
-  run_tests --workspace --exclude mote-tests --features mote-agent/tpm-direct && cargo test --locked --workspace --doc
+  run_tests --workspace --exclude mote-tests --features mote-agent/tpm-direct,mote-agent/esapi-swtpm && cargo test --locked --workspace --doc
 }
 
 step_e2e() { MOTE_SIM_SEEDS=${MOTE_SIM_SEEDS:-500} run_tests -p mote-tests; }
 
 step_demo() { tests/demo.sh; }
 
+step_service() { tests/service.sh; }
+
 step_qemu() { tests/qemu/x86.sh; }
+
+# A kernel from another suite, which can delete records of its measurement list.
+step_deletion() { tests/qemu/deletion.sh; }
+
+step_arm64() { tests/qemu/arm64.sh; }
+
+step_coverage() { tests/coverage.sh; }
 
 step_size() { tests/size.sh; }
 
-# arm64 always; the others, which differ in word size or in little, with --all.
+# arm64 always; the others, which differ in word size or in little, and optimised builds with --all.
 step_cross() {
-  if [ -n "${MOTE_TEST_LONG:-}" ]; then tests/qemu/cross.sh arm64 armv7 riscv64; else tests/qemu/cross.sh; fi
+  if [ -n "${MOTE_TEST_LONG:-}" ]; then tests/qemu/cross.sh arm64 armv7 riscv64; else tests/qemu/cross.sh --debug arm64; fi
 }
 
 run_tests() {
@@ -83,9 +93,9 @@ every=(fmt shellcheck clippy msrv doc build unit e2e)
 for script in tests/interop/*.sh; do
   if [ -x "$script" ]; then every+=("interop-$(basename "$script" .sh)"); fi
 done
-every+=(demo qemu)
-# Minutes of optimised builds: only with --all, or by name.
-long=(size cross)
+every+=(demo service qemu deletion cross)
+# Minutes of optimised builds, and a kernel: only with --all, or by name.
+long=(size arm64 coverage)
 
 chosen=("${every[@]}")
 filters=()

@@ -6,6 +6,8 @@
 #   tests/setup.sh demo      only what demo.sh needs
 #   tests/setup.sh qemu      only what tests/qemu/x86.sh needs
 #   tests/setup.sh cross     only what tests/qemu/cross.sh needs
+#   tests/setup.sh coverage  what tests/coverage.sh needs
+#   tests/setup.sh arm64     only what tests/qemu/arm64.sh needs; not part of everything
 #
 # demo.sh and run.sh source it and call `setup`, because PATH may have to change.
 
@@ -16,10 +18,12 @@ setup_root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 setup_demo_packages=(build-essential ca-certificates libtss2-dev pkg-config strace swtpm)
 # EK certificates (swtpm-tools), cross-checks (tpm2-tools, openssl), file signatures (ima-evm-utils), interop
 # (libcoap, aiocoap in a venv).
-setup_test_packages=(ima-evm-utils libcoap3-bin openssl python3 python3-venv shellcheck swtpm-tools tpm2-tools valgrind
+setup_test_packages=(faketime ima-evm-utils libcoap3-bin openssl python3 python3-venv shellcheck swtpm-tools tpm2-tools valgrind
   xxd)
-# A machine to boot: kernel by apt, image by cpio, UEFI firmware.
-setup_qemu_packages=(busybox-static cpio ovmf qemu-system-x86 xz-utils zstd)
+# A machine to boot: kernel by apt, image by cpio, UEFI firmware and a disk for it.
+setup_qemu_packages=(busybox-static cpio fdisk mtools ovmf qemu-system-x86 xz-utils zstd)
+# The same for arm64, whose kernel is built (tests/qemu/arm64.sh).
+setup_arm64_packages=(bc bison busybox-static cpio flex gcc-aarch64-linux-gnu libc6-dev-arm64-cross make qemu-system-arm xz-utils)
 # Agents for other processors, built and run (tests/qemu/cross.sh).
 setup_cross_packages=(gcc-aarch64-linux-gnu gcc-arm-linux-gnueabihf gcc-riscv64-linux-gnu libc6-dev-arm64-cross
   libc6-dev-armhf-cross libc6-dev-riscv64-cross qemu-user-static)
@@ -129,7 +133,12 @@ setup_lints() {
   fi
 }
 
-# setup [demo | qemu | cross]: all of the above.
+# The major version of the LLVM that rustc was built with: its profiles are read by that alone.
+setup_llvm() {
+  rustc -vV | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p'
+}
+
+# setup [demo | qemu | cross | arm64 | coverage]: all of the above.
 setup() {
   case ${1:-} in
     demo)
@@ -140,12 +149,22 @@ setup() {
       setup_packages "${setup_demo_packages[@]}" "${setup_cross_packages[@]}"
       setup_rust
       ;;
+    coverage)
+      setup_packages "${setup_demo_packages[@]}" "${setup_test_packages[@]}"
+      setup_rust
+      setup_packages "llvm-$(setup_llvm)"
+      ;;
+    arm64)
+      setup_packages "${setup_demo_packages[@]}" "${setup_arm64_packages[@]}"
+      setup_rust
+      ;;
     qemu)
       setup_packages "${setup_demo_packages[@]}" "${setup_qemu_packages[@]}"
       setup_rust
       ;;
     *)
-      setup_packages "${setup_demo_packages[@]}" "${setup_test_packages[@]}" "${setup_qemu_packages[@]}"
+      setup_packages "${setup_demo_packages[@]}" "${setup_test_packages[@]}" "${setup_qemu_packages[@]}" \
+        "${setup_cross_packages[@]}"
       setup_rust
       setup_lints
       ;;

@@ -2,17 +2,20 @@
 //! [`MeasurementLog`].
 //!
 //! Linux `security/integrity/ima/ima_fs.c`. The list belongs to the kernel, which keeps it until the
-//! next boot: it is the agent's queue, and nothing is copied to disk. The content is not trusted
+//! next boot, unless it is told to delete what the verifier has stored for good ([`deletion`]): it is the
+//! agent's queue, and nothing is copied to disk. The content is not trusted
 //! (only the verifier's replay against a quoted PCR makes it evidence); a list that cannot be
 //! walked is reported, never skipped over.
 
 mod cursor;
+pub mod deletion;
 mod file;
 
 use core::fmt;
 use std::path::PathBuf;
 
 use mote_schemas::ima::ListError;
+use mote_schemas::message::Anchor;
 
 pub use file::{DEFAULT_PATH, FileLog, NATIVE_FORMAT};
 
@@ -43,6 +46,18 @@ pub trait MeasurementLog {
     /// [`LogError::Restarted`] when the list is no longer the one that was read before (after that
     /// the next call begins anew).
     fn read(&mut self, from: u64, out: &mut [u8]) -> Result<Chunk, LogError>;
+
+    /// Where records are deleted: the number of the first one that the list still has, as far as that
+    /// is known here, and what the verifier can find it by.
+    fn anchor(&mut self) -> Result<Option<(u64, Anchor)>, LogError> {
+        Ok(None)
+    }
+
+    /// The verifier has found the anchor: that is its number.
+    fn begins_with(&mut self, _number: u64) {}
+
+    /// The verifier has stored every record before this one for good.
+    fn release(&mut self, _before: u64) {}
 }
 
 /// Why the measurement list could not be read. `Display` says what to do.
@@ -70,6 +85,13 @@ pub enum LogError {
     Restarted {
         /// Records that had been read from the list before.
         had: u64,
+    },
+    /// A record that has been deleted here is asked for.
+    Deleted {
+        /// Its number.
+        record: u64,
+        /// The first one that the list still has.
+        first: u64,
     },
     /// A record that cannot be one: wrong byte order, not the binary list, or damaged.
     Malformed(ListError),
@@ -100,6 +122,11 @@ impl fmt::Display for LogError {
                 f,
                 "the measurement list is not the one whose first {had} records were read before: \
                  the device was rebooted, or the file replaced; starting over"
+            ),
+            Self::Deleted { record, first } => write!(
+                f,
+                "record {record} of the measurement list is wanted, but those before {first} have been \
+                 deleted; reboot to start the list over"
             ),
             Self::Malformed(error) => write!(
                 f,

@@ -12,7 +12,7 @@ use crate::boot_log::FileBootLog;
 use crate::config::{Config, Endpoint, Scheme};
 use crate::exit::Exit;
 use crate::link::{self, Ended, Route};
-use crate::measurement_log::{FileLog, MeasurementLog as _, NATIVE_FORMAT};
+use crate::measurement_log::{FileLog, MeasurementLog as _, NATIVE_FORMAT, deletion};
 use crate::session::{Device, DeviceError, Event, Session, Token};
 use crate::status::Status;
 use crate::tpm::{Tpm, TpmError};
@@ -31,6 +31,9 @@ pub fn run(
         }
     };
     let mut log = FileLog::new(&config.ima_log, NATIVE_FORMAT);
+    if config.delete_records {
+        log = log.deleting(deletion::delete);
+    }
     let mut boot_log = FileBootLog::open(&config.boot_log);
     let status = Status::new();
     if let Some(user) = &config.user {

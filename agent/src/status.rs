@@ -2,7 +2,7 @@
 //!
 //! The agent writes no file and listens on no socket. It keeps one line in a memfd: memory that no path
 //! leads to, that dies with the process, and that `mote-agent status` finds through `/proc/PID/fd`, which
-//! only root and the agent's own user may read. Under systemd the same line goes to `$NOTIFY_SOCKET`
+//! only root may read once the agent has given up root. Under systemd the same line goes to `$NOTIFY_SOCKET`
 //! (sd_notify(3)), with a sign of life for its watchdog.
 //!
 //! Who may lie: whoever runs as the agent's user. The line is for local convenience; what counts is what

@@ -4,7 +4,7 @@
 /// certificate is about 1.9 kB; anything larger is not ours.
 pub const MAX_MESSAGE: usize = 2560;
 
-/// Default size of one datagram the agent fills when it sends log entries, in bytes. Fits the
+/// Default of the largest datagram either way, in bytes. Fits the
 /// IPv6 minimum MTU (1280) with room for OSCORE, CoAP, UDP and IP headers.
 pub const DEFAULT_DATAGRAM: usize = 1024;
 
@@ -29,6 +29,13 @@ pub const MAX_IMA_TEMPLATE_NAME: usize = 256;
 /// Largest template data of one IMA record, in bytes. Paths are at most 4,096, signatures about
 /// 600, `ima-buf` carries measured buffers such as keys or a kexec command line.
 pub const MAX_IMA_TEMPLATE_DATA: usize = 64 * 1024;
+
+/// Largest encoding of one IMA record as a message's only entry, in bytes: name, data, and their heads,
+/// PCR and violation.
+pub const MAX_RECORD: usize = MAX_IMA_TEMPLATE_NAME + MAX_IMA_TEMPLATE_DATA + 16;
+
+/// Most bytes of a record in one message: what fits [`MAX_MESSAGE`] with everything around it.
+pub const MAX_RECORD_PART: usize = 2048;
 
 /// Most PCR banks in one selection (TPM 2.0 Library part 2, `HASH_COUNT` of PC Client TPMs is 3 to 5).
 pub const MAX_PCR_BANKS: usize = 4;

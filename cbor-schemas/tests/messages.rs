@@ -10,9 +10,9 @@ use mote_schemas::cbor::{self, Bytes, Fault, Text};
 use mote_schemas::cose::Sign1;
 use mote_schemas::ima::{Endian, TemplateWriter};
 use mote_schemas::message::{
-    Beat, BootPart, Challenge, Changes, DeviceId, DeviceKeys, ElidedQuote, EntriesWriter, Entry,
-    EntryError, ErrorReply, FullQuote, Hello, Kid, Log, Nonce, Open, PcrBank, PcrBanks, Quote,
-    Ranges, Reasons, Reply, Tier, Wants,
+    Anchor, Beat, BootPart, Challenge, Changes, DeviceId, DeviceKeys, ElidedQuote, EntriesWriter,
+    Entry, EntryError, ErrorReply, FullQuote, Hello, Kid, Log, Nonce, Open, PcrBank, PcrBanks,
+    Quote, Ranges, Reasons, RecordPart, Reply, Tier, Wants,
 };
 use mote_schemas::reason::Reason;
 use mote_schemas::tpm::LowClock;
@@ -122,8 +122,20 @@ fn encoders_give_the_golden_bytes() {
         records: 2390,
         boot_log: Bytes::new(&[0xb0; 32]),
         software: Some(Text::truncated("mote-agent 0.1.0")),
+        anchor: None,
     };
     golden("open", "two-banks", &open, &mut buffer);
+    for (name, anchor) in [
+        ("whole-anchor", Anchor::Whole),
+        ("record-anchor", Anchor::Record([0xac; 8])),
+    ] {
+        let mut buffer = [0; 4096];
+        let open = Open {
+            anchor: Some(anchor),
+            ..open.clone()
+        };
+        golden("open", name, &open, &mut buffer);
+    }
 
     let (mut room, mut buffer) = ([0; 512], [0; 4096]);
     let mut entries = EntriesWriter::new(&mut room);
@@ -226,6 +238,23 @@ fn parts_of_a_boot_log_give_the_golden_bytes() {
 }
 
 #[test]
+fn parts_of_a_long_record_give_the_golden_bytes() {
+    for (name, offset, bytes, last) in [
+        ("first", 0, &[0x81, 0x82, 4, 0x59, 0x20][..], None),
+        ("last", 0x2005, &[0xbe, 0xef], Some(true)),
+    ] {
+        let mut buffer = [0; 64];
+        let part = RecordPart {
+            record: 2390,
+            offset,
+            bytes: Bytes::new(bytes).unwrap(),
+            last,
+        };
+        golden("record-part", name, &part, &mut buffer);
+    }
+}
+
+#[test]
 fn replies_give_the_golden_bytes() {
     let mut buffer = [0; 512];
     let mut reply = Reply {
@@ -242,6 +271,9 @@ fn replies_give_the_golden_bytes() {
         records: None,
         prefix_length: None,
         boot_log: None,
+        record_offset: None,
+        first: None,
+        released: None,
     };
     golden("reply", "affirming", &reply, &mut buffer);
     let mut buffer = [0; 512];
@@ -260,6 +292,9 @@ fn replies_give_the_golden_bytes() {
         records: None,
         prefix_length: None,
         boot_log: None,
+        record_offset: None,
+        first: None,
+        released: None,
     };
     golden("reply", "bare", &bare, &mut buffer);
     let mut buffer = [0; 512];
@@ -268,6 +303,20 @@ fn replies_give_the_golden_bytes() {
         ..bare.clone()
     };
     golden("reply", "boot-log", &boot_log, &mut buffer);
+    let mut buffer = [0; 512];
+    let long_record = Reply {
+        next_record: 2390,
+        record_offset: Some(0x1234),
+        ..bare.clone()
+    };
+    golden("reply", "long-record", &long_record, &mut buffer);
+    let mut buffer = [0; 512];
+    let released = Reply {
+        first: Some(100),
+        released: Some(2390),
+        ..bare.clone()
+    };
+    golden("reply", "released", &released, &mut buffer);
     let mut buffer = [0; 512];
     let mut records = Ranges::default();
     for record in [7, 8, 9, 300] {
@@ -309,6 +358,7 @@ fn every_invalid_vector_is_refused_with_its_fault_and_no_schema_fault_passes_the
             "log" => cbor::decode::<Log>(&bytes).map(drop),
             "beat" => cbor::decode::<Beat>(&bytes).map(drop),
             "boot-part" => cbor::decode::<BootPart>(&bytes).map(drop),
+            "record-part" => cbor::decode::<RecordPart>(&bytes).map(drop),
             "reply" => cbor::decode::<Reply>(&bytes).map(drop),
             "error" => cbor::decode::<ErrorReply>(&bytes).map(drop),
             other => panic!("no such rule: {other}"),

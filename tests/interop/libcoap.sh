@@ -44,9 +44,12 @@ openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 
     -keyout "$work/tls.key" -out "$work/tls.crt" 2>/dev/null
 pin=$(openssl x509 -in "$work/tls.crt" -noout -pubkey | openssl pkey -pubin -outform der | sha256sum | cut -c 1-64)
 
-"$bin/mote-verifier" --state "$work/state" --listen "127.0.0.1:$port" --listen-tls "127.0.0.1:$secure" \
-    --tls-cert "$work/tls.crt" --tls-key "$work/tls.key" >"$work/verifier.log" 2>&1 &
-verifier=$!
+verifier_on() {
+    "$bin/mote-verifier" --state "$work/state" --listen "127.0.0.1:$port" --listen-tls "127.0.0.1:$secure" \
+        --tls-cert "$work/tls.crt" --tls-key "$work/tls.key" >>"$work/verifier.log" 2>&1 &
+    verifier=$!
+}
+verifier_on
 mkdir "$work/server"
 (cd "$work/server" && exec coap-server-openssl -A 127.0.0.1 -p "$other" -d 10 -c "$work/tls.crt" -j "$work/tls.key" -n) \
     >"$work/server.log" 2>&1 &
@@ -79,6 +82,25 @@ done
 check "libcoap -> mote, udp: the answer is no longer than the request" \
     "$(udp -v 7 -U "coap://127.0.0.1:$port/.well-known/core" | sed -n 's/.*\(sent\|received\) \([0-9]*\) bytes.*/\2/p' |
         paste -sd ' ' | awk '{ if ($2 > 0 && $2 <= $1) print "holds"; else print $0 }')" holds
+# hello is answered only to who receives at its address (RFC 9175, 2.3): libcoap repeats each block with
+# the Echo value that it was asked for. A device that nobody knows, without keys.
+printf '\243\000\001\001\120AAAAAAAAAAAAAAAA\002\120BBBBBBBBBBBBBBBB' >"$work/hello"
+echoed=$(udp -v 7 -b 16 -m post -f "$work/hello" "coap://127.0.0.1:$port/h" | grep -E '^v:1')
+check "libcoap -> mote, udp: a hello is asked for an Echo, and taken with it" \
+    "$(printf '%s' "$echoed" | tr '\n' ' ')" '*c:4.01*Echo:0x*c:POST*Echo:0x*c:2.31*Block1:0/M/16*c:4.04*'
+check "libcoap -> mote, udp: and no block without" \
+    "$(printf '%s\n' "$echoed" | awk '/c:POST/ { echo = /Echo/ } /t:ACK/ && !echo && !/c:4.01/ { taken++ } END { print taken + 0 }')" 0
+# /.well-known/core needs none: one request, one answer, also to a verifier that has just died.
+kill -9 "$verifier"
+wait "$verifier" 2>/dev/null || true
+verifier_on
+for _ in 1 2 3 4 5 6 7 8 9 10; do
+    found=$(coap-client-notls -B 1 -v 7 "coap://127.0.0.1:$port/.well-known/core" 2>&1 | grep -E '^v:1' || true)
+    case $found in *c:2.05*) break ;; esac
+    sleep 0.5
+done
+check "libcoap -> mote, udp: /.well-known/core after the verifier's restart, without an Echo" \
+    "$(printf '%s\n' "$found" | grep -oE 'c:(GET|[0-9.]+)|Echo' | paste -sd ' ')" 'c:GET c:2.05'
 # A ping needs silence first: -l 1 loses the request, which -N does not repeat.
 check "libcoap -> mote, udp: a ping is answered with RST" \
     "$(udp -v 7 -B 3 -K 1 -N -l 1 "coap://127.0.0.1:$port/.well-known/core")" '*t:CON c:0.00*t:RST c:0.00*'

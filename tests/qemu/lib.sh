@@ -6,7 +6,8 @@
 
 seconds() { printf '%d.%d' $(($1 / 1000000)) $(($1 / 100000 % 10)); }
 elapsed() { seconds $((${EPOCHREALTIME/[.,]/} - begun)); }
-figure() { printf 'figure %s %s\n' "$1" "$2"; }
+# figure NAME VALUE [UNIT [budget OP LIMIT]]
+figure() { printf 'figure %s\n' "$*"; }
 
 # fail WHAT: nothing after this would mean anything.
 fail() {
@@ -104,7 +105,9 @@ verifier_on() {
     >>"$dir/verifier.log" 2>&1 &
   verifier=$!
   pids+=("$verifier")
-  wait_for 20 'the verifier answers motectl' motectl device list
+  # motectl reads the store itself while no daemon runs, so its answer says nothing of the key.
+  wait_for 60 'the verifier has its key' test -s "$dir/verifier/verifier.pub"
+  wait_for 60 'the verifier answers motectl' motectl device list
 }
 verifier_off() { end TERM "$verifier"; }
 verifier_kill() { end KILL "$verifier"; }
@@ -113,6 +116,12 @@ device_line() { motectl device list | grep -Ew 'pending|trusted|untrusted'; }
 device_id() { device_line | awk 'NR == 1 { print $1 }'; }
 is() { [ "$(device_line | grep -oEw 'pending|untrusted|trusted' | head -n 1)" = "$1" ]; }
 explained() { motectl explain "$device" | grep -qF -- "$1"; }
+# reasons_are TOKEN...: all of them, in alphabetical order, and no other.
+reasons_are() {
+  [ "$(motectl explain "$device" --json | python3 -c '
+import json, sys
+print(*sorted(each["reason"] for each in json.load(sys.stdin)["reasons"]))')" = "$*" ]
+}
 refused_for() { motectl explain "$device" --json | grep -qF "\"$1\""; }
 
 # show KEY: a number that `motectl device show` knows.

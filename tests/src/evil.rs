@@ -182,6 +182,17 @@ impl Evil {
         self.ask(lab, "b", &payload)
     }
 
+    /// Beat with an honest quote, and one record that is known by the first 8 bytes of its template hash.
+    ///
+    /// # Panics
+    /// When there is no session.
+    pub fn beat_known(&mut self, lab: &mut Lab, from: u64, hash: &[u8]) -> Answer {
+        let quote = self.quote();
+        let run = [&[8], hash].concat();
+        let payload = self.beat_of(&quote, from, |e| e.array(1)?.bytes(&run)?.ok());
+        self.ask(lab, "b", &payload)
+    }
+
     /// Log with these records.
     pub fn log(&mut self, lab: &mut Lab, from: u64, records: &[Record]) -> Answer {
         self.ask(lab, "l", &log_payload(from, records))
@@ -217,6 +228,12 @@ impl Evil {
     /// # Panics
     /// When it does not fit a datagram.
     pub fn clear(&mut self, path: &str, echo: Option<&[u8]>, payload: &[u8]) -> Vec<u8> {
+        let echo: Vec<(u16, &[u8])> = echo.map(|echo| (option::ECHO, echo)).into_iter().collect();
+        self.clear_with(path, &echo, payload)
+    }
+
+    /// The same, with these options beyond the path's, ascending.
+    fn clear_with(&mut self, path: &str, options: &[(u16, &[u8])], payload: &[u8]) -> Vec<u8> {
         self.message_id = self.message_id.wrapping_add(1);
         let mut buffer = vec![0; 60_000];
         let write = |buffer: &mut [u8]| {
@@ -224,8 +241,8 @@ impl Evil {
             let token = id.to_be_bytes();
             let mut writer = Writer::new(buffer, Type::Confirmable, Code::POST, id, &token)?
                 .option(option::URI_PATH, path.as_bytes())?;
-            if let Some(echo) = echo {
-                writer = writer.option(option::ECHO, echo)?;
+            for (number, value) in options {
+                writer = writer.option(*number, value)?;
             }
             writer.payload(payload)
         };
@@ -240,7 +257,22 @@ impl Evil {
     /// When there is no session, or it does not fit a message.
     pub fn protect(&mut self, path: &str, echo: Option<&[u8]>, payload: &[u8]) -> Vec<u8> {
         let plain = self.clear(path, echo, payload);
-        let plain = Message::parse(&plain).unwrap_or_else(|error| panic!("{error:?}"));
+        self.seal(&plain)
+    }
+
+    /// The same, with these options beyond the path's, ascending.
+    pub fn protect_with(
+        &mut self,
+        path: &str,
+        options: &[(u16, &[u8])],
+        payload: &[u8],
+    ) -> Vec<u8> {
+        let plain = self.clear_with(path, options, payload);
+        self.seal(&plain)
+    }
+
+    fn seal(&mut self, plain: &[u8]) -> Vec<u8> {
+        let plain = Message::parse(plain).unwrap_or_else(|error| panic!("{error:?}"));
         let mut out = vec![0; 60_000];
         let session = self.session();
         let sealed = session.context.protect_request(&plain, &mut out);
@@ -382,6 +414,15 @@ impl Evil {
         from: u64,
         records: &[Record],
     ) -> Vec<u8> {
+        self.beat_of(quote, from, |e| encode_entries(e, records))
+    }
+
+    fn beat_of(
+        &self,
+        quote: &(Vec<u8>, Vec<u8>),
+        from: u64,
+        entries: impl FnOnce(&mut Encoder<Vec<u8>>) -> Written,
+    ) -> Vec<u8> {
         let session = self.session.as_ref();
         let id = session.unwrap_or_else(|| panic!("no session")).nonce.0;
         encode(|e| {
@@ -390,7 +431,7 @@ impl Evil {
             e.u8(2)?;
             self.encode_pcrs(e)?;
             e.u8(3)?.u64(from)?.u8(4)?;
-            encode_entries(e, records)
+            entries(e)
         })
     }
 
@@ -452,12 +493,16 @@ fn encode_quote(e: &mut Encoder<Vec<u8>>, (attest, signature): &(Vec<u8>, Vec<u8
     e.array(2)?.bytes(attest)?.bytes(signature)?.ok()
 }
 
-/// Entries of template 1 (ima-sig) in PCR 10; violations say so.
+/// Entries in PCR 10; violations say so.
 fn encode_entries(e: &mut Encoder<Vec<u8>>, records: &[Record]) -> Written {
     e.array(records.len() as u64)?;
     for record in records {
         let violation = record.is_violation();
-        e.array(if violation { 4 } else { 2 })?.u8(1)?;
+        e.array(if violation { 4 } else { 2 })?;
+        match record.template() {
+            b"ima-sig" => e.u8(1)?,
+            other => e.str(&String::from_utf8_lossy(other))?,
+        };
         e.bytes(record.template_data())?;
         if violation {
             e.u32(10)?.bool(true)?;

@@ -110,6 +110,23 @@ impl Verifier {
     }
 }
 
+/// Makes `NAME.key` and `NAME.crt` in `dir`: a self-signed certificate for this machine.
+pub fn certificate(dir: &Path, name: &str) -> Result<()> {
+    let mut openssl = Command::new("openssl");
+    openssl
+        .args(["req", "-x509", "-newkey", "ec", "-nodes", "-days", "30"])
+        .args(["-pkeyopt", "ec_paramgen_curve:prime256v1"])
+        .args(["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"])
+        .args(["-addext", "basicConstraints=critical,CA:FALSE"])
+        .arg("-subj")
+        .arg(format!("/CN={name}"))
+        .arg("-keyout")
+        .arg(dir.join(format!("{name}.key")))
+        .arg("-out")
+        .arg(dir.join(format!("{name}.crt")));
+    run(&mut openssl).map(drop)
+}
+
 /// The reference values of the recorded device as `sha256sum` prints them.
 pub fn sha256sums() -> Result<Vec<u8>> {
     let packed = recorded::read("rootfs.sha256.gz")?;

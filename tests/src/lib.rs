@@ -8,10 +8,12 @@
 //! | [`device`] | TPM + kernel + agent |
 //! | [`fleet`] | a verifier and the operator's tool |
 //! | [`recorded`] | the real device in `data/` |
-//! | [`wire`] | agent and engine, and the bytes between them |
+//! | [`wire`], [`tls_wire`] | agent and verifier, and the bytes between them |
+//! | [`tap`] | a forwarder that counts |
 //! | [`process`] | children with logs, waiting, temporary directories, this workspace's programs |
 //! | [`soft_tpm`], [`soft_device`] | a TPM in memory that can also lie; a kernel that measures into it |
 //! | [`lab`], [`evil`] | the verifier's engine without sockets; an agent that can say anything |
+//! | [`token_device`] | a device without a TPM |
 //! | [`attester`] | the agent's session without sockets |
 //! | [`ports`], [`hex`] | free ports; hex digits |
 //!
@@ -35,6 +37,9 @@ pub mod soft_boot;
 pub mod soft_device;
 pub mod soft_tpm;
 pub mod swtpm;
+pub mod tap;
+pub mod tls_wire;
+pub mod token_device;
 pub mod wire;
 
 pub use attester::Attester;

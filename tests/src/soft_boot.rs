@@ -56,7 +56,8 @@ pub fn boot_log(model: u8, len: usize) -> Vec<u8> {
     log
 }
 
-fn event(pcr: u32, kind: u32, digest: &[u8; 32], data: &[u8]) -> Vec<u8> {
+/// An event of this type that extends one digest.
+pub fn event(pcr: u32, kind: u32, digest: &[u8; 32], data: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     out.extend(pcr.to_le_bytes());
     out.extend(kind.to_le_bytes());

@@ -91,6 +91,32 @@ impl SoftDevice {
         self.reboot();
     }
 
+    /// Suspend to RAM and back.
+    pub fn suspend(&mut self) {
+        self.tpm.resume();
+    }
+
+    /// Suspend to RAM, and power lost before it comes back: a boot of which the TPM says that it is none
+    /// (`restartCount`).
+    pub fn lose_power_in_suspend(&mut self) {
+        self.tpm.restart();
+        self.boot();
+    }
+
+    /// Hibernation: the TPM is started as for a boot, the kernel that restores the image measures, and
+    /// the restored one goes on with its own list.
+    pub fn hibernate(&mut self) {
+        let list = self.list.clone();
+        self.lose_power_in_suspend();
+        self.list = list;
+    }
+
+    /// kexec: the next kernel goes on with the list and measures `boot_aggregate` again.
+    pub fn kexec(&mut self) {
+        let aggregate = self.list.0[0].clone();
+        self.measure(aggregate);
+    }
+
     /// Power off and on.
     pub fn reboot(&mut self) {
         self.tpm.reboot();

@@ -226,6 +226,16 @@ impl SoftTpm {
     pub fn reboot(&mut self) {
         self.reset_count += 1;
         self.restart_count = 0;
+        self.clear_pcrs();
+    }
+
+    /// TPM Restart (`Shutdown(STATE)`, then `Startup(CLEAR)`): PCRs start over, `restartCount` goes up.
+    pub fn restart(&mut self) {
+        self.restart_count += 1;
+        self.clear_pcrs();
+    }
+
+    fn clear_pcrs(&mut self) {
         for (alg, values) in &mut self.banks {
             *values = cleared(*alg);
         }

@@ -1,14 +1,16 @@
-//! Agent and engine with nothing between them but a count of the bytes: one device's session in
-//! conversation with a [`Lab`], in its time.
+//! Agent and verifier with nothing between them but a count of the bytes: one device's session in
+//! conversation with the [`Far`] end, in its time. That is a [`Lab`] (CoAP messages as they would stand
+//! in datagrams), or a verifier's process behind TLS ([`crate::tls_wire`]).
 
 use std::net::SocketAddr;
 
 use heapless::Vec as Bounded;
+use mote_agent::measurement_log::MeasurementLog;
 use mote_agent::session::{Device, Event, Output, Pacing, Session, Settings};
 use mote_agent::tpm::PcrSelection;
 use mote_agent::verifier_key::VerifierKey;
 use mote_schemas::coap::Parameters;
-use mote_schemas::limits::{DEFAULT_DATAGRAM, MAX_MESSAGE};
+use mote_schemas::limits::{DEFAULT_DATAGRAM, MAX_MESSAGE, MAX_PCR_BANKS};
 use mote_schemas::message::Tier;
 use mote_schemas::time::Instant;
 
@@ -19,6 +21,59 @@ use crate::soft_tpm::SoftTpm;
 
 /// What can go wrong is for a test to print.
 pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+/// The verifier, and the way to it.
+pub trait Far {
+    /// The key that the agent pins.
+    fn verifier_key(&self) -> Result<VerifierKey>;
+
+    /// Milliseconds on its clock.
+    fn clock(&self) -> u64;
+
+    /// Lets time pass.
+    fn pass(&mut self, milliseconds: u64);
+
+    /// A new agent at this address: nothing is left of a connection that another one had.
+    fn hang_up(&mut self, _peer: SocketAddr) {}
+
+    /// Takes a request there and the answer back, and says what passed on the way.
+    fn exchange(&mut self, peer: SocketAddr, request: &[u8]) -> Result<Exchanged>;
+}
+
+/// What came of a request.
+#[derive(Clone, Debug, Default)]
+pub struct Exchanged {
+    /// Bytes that passed to the verifier.
+    pub up: usize,
+    /// Bytes that passed to the device.
+    pub down: usize,
+    /// The answer, as a datagram.
+    pub reply: Option<Vec<u8>>,
+}
+
+impl Far for Lab {
+    fn verifier_key(&self) -> Result<VerifierKey> {
+        let key = VerifierKey::from_bytes(self.key().public_key().point());
+        Ok(key.map_err(|error| format!("{error:?}"))?)
+    }
+
+    fn clock(&self) -> u64 {
+        self.now
+    }
+
+    fn pass(&mut self, milliseconds: u64) {
+        self.now += milliseconds;
+    }
+
+    fn exchange(&mut self, peer: SocketAddr, request: &[u8]) -> Result<Exchanged> {
+        let reply = self.handle(peer, request);
+        Ok(Exchanged {
+            up: request.len(),
+            down: reply.as_ref().map_or(0, Vec::len),
+            reply,
+        })
+    }
+}
 
 /// sha256:0-10.
 const PCRS: PcrSelection = PcrSelection {
@@ -37,6 +92,8 @@ pub struct Cost {
     pub requests: usize,
     /// Bytes of the last request.
     pub last_up: usize,
+    /// Bytes of the largest message either way.
+    pub largest: usize,
 }
 
 impl Cost {
@@ -54,6 +111,8 @@ impl Cost {
 pub struct Wire {
     /// The device.
     pub device: SoftDevice,
+    /// The list that the agent reads, if it is another than the device's own.
+    pub log: Option<Box<dyn MeasurementLog>>,
     /// Largest datagram to fill.
     pub datagram: usize,
     /// Requests to lose on their way, by their number since the last verdict.
@@ -64,6 +123,8 @@ pub struct Wire {
     pub tier: Tier,
     /// Records that the verifier has.
     pub records: u64,
+    /// What is quoted.
+    pub selection: Bounded<PcrSelection, MAX_PCR_BANKS>,
     session: Option<Session>,
     peer: SocketAddr,
     seed: u8,
@@ -74,8 +135,15 @@ pub struct Wire {
 impl Wire {
     /// A new device, switched on; `seed` makes its keys and its address.
     pub fn new(seed: u8) -> Self {
+        Self::with_tpm(SoftTpm::new(u64::from(seed)), seed)
+    }
+
+    /// The same, with this TPM.
+    pub fn with_tpm(tpm: SoftTpm, seed: u8) -> Self {
         Wire {
-            device: SoftDevice::new(SoftTpm::new(u64::from(seed))),
+            device: SoftDevice::new(tpm),
+            selection: Bounded::from_iter([PCRS]),
+            log: None,
             datagram: DEFAULT_DATAGRAM,
             lose: None,
             stop_after: None,
@@ -90,7 +158,7 @@ impl Wire {
 
     /// Power on to the next verdict, or an interval later: what it costs until the verifier has
     /// appraised everything.
-    pub fn until_appraised(&mut self, lab: &mut Lab) -> Result<Cost> {
+    pub fn until_appraised(&mut self, far: &mut impl Far) -> Result<Cost> {
         let mut cost = Cost::default();
         let (seed, counter) = (self.seed, &mut self.counter);
         let mut random = |out: &mut [u8]| {
@@ -106,28 +174,36 @@ impl Wire {
             }
             let mut device = Device {
                 tpm: &mut self.device.tpm,
-                log: &mut self.device.list,
+                log: match &mut self.log {
+                    Some(log) => log.as_mut(),
+                    None => &mut self.device.list,
+                },
                 boot_log: &mut self.device.boot_log,
                 random: &mut random,
             };
-            let now = Instant(lab.now);
+            let now = Instant(far.clock());
             let session = match &mut self.session {
                 Some(session) => session,
                 none => {
-                    let settings = settings(lab, self.datagram)?;
+                    far.hang_up(self.peer);
+                    let settings = settings(far.verifier_key()?, self.datagram, &self.selection);
                     none.insert(Session::new(settings, now, &mut device))
                 }
             };
             match session.poll(now, &mut device, &mut buffer) {
                 Output::Transmit(len) => {
-                    cost.up += len;
-                    cost.last_up = len;
                     cost.requests += 1;
                     if self.lose.take_if(|lost| *lost == cost.requests).is_some() {
+                        cost.up += len;
                         continue;
                     }
-                    if let Some(reply) = lab.handle(self.peer, &buffer[..len]) {
-                        cost.down += reply.len();
+                    let Exchanged { up, down, reply } = far.exchange(self.peer, &buffer[..len])?;
+                    cost.up += up;
+                    cost.last_up = up;
+                    cost.largest = cost.largest.max(len);
+                    cost.down += down;
+                    if let Some(reply) = reply {
+                        cost.largest = cost.largest.max(reply.len());
                         session.receive(now, &reply, &mut device);
                     }
                 }
@@ -138,8 +214,8 @@ impl Wire {
                 Output::Event(Event::SessionOpened { .. }) => {}
                 Output::Event(other) => return Err(format!("{other:?}").into()),
                 Output::Wait(until) => {
-                    let ahead = until.0.saturating_sub(lab.now).max(1);
-                    lab.now += ahead;
+                    let ahead = until.0.saturating_sub(now.0).max(1);
+                    far.pass(ahead);
                     self.device.tpm.advance(ahead);
                 }
             }
@@ -153,14 +229,14 @@ impl Wire {
     }
 
     /// Boots, measures `list`, and attests until all of it is trusted.
-    pub fn boot(&mut self, lab: &mut Lab, list: &[Record]) -> Result<Cost> {
+    pub fn boot(&mut self, far: &mut impl Far, list: &[Record]) -> Result<Cost> {
         if self.session.take().is_some() {
             self.device.reboot();
         }
         for record in list {
             self.device.measure(record.clone());
         }
-        let cost = self.until_appraised(lab)?;
+        let cost = self.until_appraised(far)?;
         let wanted = (Tier::Affirming, self.device.list.0.len() as u64);
         if (self.tier, self.records) == wanted {
             Ok(cost)
@@ -170,13 +246,16 @@ impl Wire {
     }
 }
 
-fn settings(lab: &Lab, datagram: usize) -> Result<Settings> {
-    let key = VerifierKey::from_bytes(lab.key().public_key().point());
-    Ok(Settings {
-        verifier_key: key.map_err(|error| format!("{error:?}"))?,
-        selection: Bounded::from_slice(&[PCRS]).map_err(|_| "one bank fits")?,
+fn settings(
+    verifier_key: VerifierKey,
+    datagram: usize,
+    selection: &Bounded<PcrSelection, MAX_PCR_BANKS>,
+) -> Settings {
+    Settings {
+        verifier_key,
+        selection: selection.clone(),
         datagram,
         pacing: Pacing::default(),
         transmission: Parameters::default(),
-    })
+    }
 }

@@ -4,7 +4,6 @@
 
 use std::collections::HashMap;
 use std::net::{SocketAddr, UdpSocket};
-use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -12,6 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use mote_schemas::coap::{Block, Code, Message, option};
+use mote_tests::fleet::certificate;
 use mote_tests::{Device, Manufacture, TempDir, Verifier, ports, process};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -51,27 +51,6 @@ fn verifier(device: &Device, further: &[&str]) -> Verifier {
     Verifier::start(&arguments).unwrap()
 }
 
-fn certificate(dir: &Path, name: &str) {
-    let (key, crt) = (
-        dir.join(format!("{name}.key")),
-        dir.join(format!("{name}.crt")),
-    );
-    process::run(
-        Command::new("openssl")
-            .args(["req", "-x509", "-newkey", "ec", "-nodes", "-days", "30"])
-            .args(["-pkeyopt", "ec_paramgen_curve:prime256v1"])
-            .args(["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"])
-            .args(["-addext", "basicConstraints=critical,CA:FALSE"])
-            .arg("-subj")
-            .arg(format!("/CN={name}"))
-            .arg("-keyout")
-            .arg(key)
-            .arg("-out")
-            .arg(crt),
-    )
-    .unwrap();
-}
-
 fn once(device: &Device, arguments: &[&str]) -> Output {
     let mut command = device.agent_command().unwrap();
     command.arg("--once").args(arguments).output().unwrap()
@@ -87,7 +66,7 @@ fn a_device_attests_over_tls_and_again_after_the_verifier_was_killed() {
     let mut device = device("tls");
     let dir = TempDir::new("tls").unwrap();
     for name in ["server", "client", "stranger"] {
-        certificate(dir.path(), name);
+        certificate(dir.path(), name).unwrap();
     }
     let path = |name: &str| dir.join(name).display().to_string();
     let (server, key, client) = (path("server.crt"), path("server.key"), path("client.crt"));
@@ -156,7 +135,7 @@ fn a_device_attests_over_tls_and_again_after_the_verifier_was_killed() {
 fn a_server_may_show_its_key_alone() {
     let device = device("raw");
     let dir = TempDir::new("raw").unwrap();
-    certificate(dir.path(), "server");
+    certificate(dir.path(), "server").unwrap();
     let key = dir.join("server.key").display().to_string();
     let address = format!("127.0.0.1:{}", ports::free_pair());
     let verifier = verifier(&device, &["--listen-tls", &address, "--tls-key", &key]);

@@ -29,6 +29,7 @@ fn device_record(n: u64) -> DeviceRecord {
         last_seen: None,
         session: None,
         software: None,
+        token: None,
     }
 }
 
@@ -70,6 +71,7 @@ fn change() -> impl Strategy<Value = Vec<Change>> {
                 nonces: Vec::new(),
                 created: 8,
                 boot_log: None,
+                deletes: None,
             };
             Change::PutSession(Kid::new(&kid).unwrap(), session)
         }),

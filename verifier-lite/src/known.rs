@@ -2,12 +2,14 @@
 //!
 //! Candidates come from the manifests (what the kernel would log for each file, in the templates
 //! ima-ng and ima-sig without a signature) and from the records that the fleet has sent before. What
-//! is found is a guess, for a lying device as for an honest one: replay decides. An index entry takes
-//! 12 bytes, so a manifest of 50,000 files takes 1.2 MB.
+//! is found is a guess, for a lying device as for an honest one: replay decides. All but the name of
+//! the template, which replay does not cover: a record that some device has sent under a label that its
+//! form does not bear out is no candidate for others. An index entry takes 12 bytes, so a manifest of
+//! 50,000 files takes 1.2 MB.
 
 use std::sync::Arc;
 
-use mote_schemas::ima::{Endian, TemplateWriter};
+use mote_schemas::ima::{Endian, TemplateWriter, template_of};
 use mote_schemas::limits::MAX_IMA_TEMPLATE_DATA;
 use mote_schemas::tpm::{HashAlg, hash};
 
@@ -88,10 +90,16 @@ impl KnownRecords {
         }
         let mut stored = store.records_by_prefix(prefix, 2)?;
         Ok(match stored.len() {
-            1 => stored.pop(),
+            1 => stored.pop().filter(is_labelled_truly),
             _ => None,
         })
     }
+}
+
+fn is_labelled_truly(record: &Record) -> bool {
+    [Endian::Little, Endian::Big]
+        .into_iter()
+        .any(|endian| template_of(&record.data, endian) == Some(&*record.template))
 }
 
 /// Length of prefixes, in bytes, for a reference set of `known` records.

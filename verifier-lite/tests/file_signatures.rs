@@ -4,12 +4,15 @@
 mod common;
 #[path = "common/device.rs"]
 mod device;
+#[path = "common/makers.rs"]
+mod makers;
 
 use std::fs;
 use std::process::Command;
 
 use common::{TempDir, run};
 use device::{Device, recorded_pcrs, recorded_selection};
+use makers::{keyring, makers, signature};
 use mote_schemas::ima::{Endian, TemplateWriter};
 use mote_schemas::message::Tier;
 use mote_schemas::tpm::{Digest, HashAlg, hash};
@@ -24,46 +27,6 @@ use mote_verifier::store::Record;
 
 const LISTED: &[u8] = b"listed contents";
 const ADDED: &[u8] = b"added contents";
-
-/// A maker with a key `maker.key`, its certificate in PEM and DER, and one more, `other`.
-fn makers() -> TempDir {
-    let dir = TempDir::new("file-signatures");
-    for name in ["maker", "other"] {
-        run(Command::new("openssl")
-            .args(["req", "-x509", "-nodes", "-newkey", "ec", "-pkeyopt"])
-            .args(["ec_paramgen_curve:P-256", "-days", "9999", "-subj"])
-            .arg(format!("/CN={name}"))
-            .arg("-keyout")
-            .arg(dir.file(&format!("{name}.key")))
-            .arg("-out")
-            .arg(dir.file(&format!("{name}.crt"))));
-        run(Command::new("openssl")
-            .args(["x509", "-outform", "DER", "-in"])
-            .arg(dir.file(&format!("{name}.crt")))
-            .arg("-out")
-            .arg(dir.file(&format!("{name}.der"))));
-    }
-    dir
-}
-
-fn signature(dir: &TempDir, maker: &str, contents: &[u8]) -> Vec<u8> {
-    fs::write(dir.file("file"), contents).unwrap();
-    run(Command::new("evmctl")
-        .args(["ima_sign", "--sigfile", "--key"])
-        .arg(dir.file(&format!("{maker}.key")))
-        .arg(dir.file("file")));
-    fs::read(dir.file("file.sig")).unwrap()
-}
-
-fn keyring(dir: &TempDir, makers: &[&str]) -> Keyring {
-    let mut keyring = Keyring::default();
-    for maker in makers {
-        keyring
-            .add_file(&dir.file(&format!("{maker}.crt")))
-            .unwrap();
-    }
-    keyring
-}
 
 fn sha256(contents: &[u8]) -> Digest {
     hash(HashAlg::Sha256, &[contents])
@@ -268,4 +231,88 @@ fn a_key_added_to_the_kernels_keyring_counts_only_if_policy_says_so_and_from_the
         let faults: Vec<_> = found.deviations.iter().map(|d| d.fault).collect();
         assert_eq!(faults, [Fault::BufferUnknown, Fault::FileSignerUnknown]);
     }
+}
+
+/// With `ima_template=evm-sig` the writer of a file chooses its attributes: here a file that is a key, with
+/// the same key in an attribute, read from a detached mount where its path is `.ima`. Labelled so that the
+/// attribute is a buffer, it would let its writer sign files.
+#[test]
+fn a_file_does_not_pass_for_a_key_that_the_kernel_added() {
+    let dir = makers();
+    let key = fs::read(dir.file("maker.der")).unwrap();
+    let file = signed_file("/opt/added", ADDED, &signature(&dir, "maker", ADDED));
+    let mut learning = Keyring::default();
+    learning.learn_from(".ima");
+    let learning = references(Some(learning));
+
+    let mut buffer = [0; 4096];
+    let mut writer = TemplateWriter::new(Endian::Little, &mut buffer);
+    writer.digest("sha256", sha256(&key).as_bytes()).unwrap();
+    writer.text(b".ima").unwrap();
+    writer.bytes(&[5]).unwrap();
+    writer.text(b"security.selinux").unwrap();
+    let length = u32::try_from(key.len()).unwrap();
+    writer.bytes(&length.to_le_bytes()).unwrap();
+    writer.bytes(&key).unwrap();
+    for number in [&[0; 4][..], &[0; 4], &[0xed, 0x81]] {
+        writer.bytes(number).unwrap();
+    }
+    let data = writer.finish().to_vec();
+    for label in [
+        "evm-sig",
+        "d-ng|n-ng|sig|sig|sig|buf|sig|sig|sig",
+        "d-ng|n-ng|evmsig|xattrnames|xattrlengths|buf|iuid|igid|imode",
+    ] {
+        let implant = Record {
+            template: label.into(),
+            data: data.clone(),
+            pcr: 10,
+            violation: false,
+        };
+        let found = judge(&[&[implant, file.clone()]], &learning);
+        let faults: Vec<_> = found.deviations.iter().map(|d| d.fault).collect();
+        let expected = [Fault::FileSignatureInvalid, Fault::FileSignerUnknown];
+        assert_eq!(faults, expected, "{label}");
+    }
+}
+
+/// What the kernel measures of a module with an appended signature, `ima_template=ima-modsig`.
+#[test]
+fn a_module_that_is_not_listed_is_affirmed_if_an_allowed_key_signed_it_by_appending() {
+    let dir = makers();
+    fs::write(dir.file("module"), ADDED).unwrap();
+    let message = run(Command::new("openssl")
+        .args(["cms", "-sign", "-binary", "-outform", "DER", "-nosmimecap"])
+        .args(["-noattr", "-nocerts", "-md", "sha256", "-signer"])
+        .arg(dir.file("maker.crt"))
+        .arg("-inkey")
+        .arg(dir.file("maker.key"))
+        .arg("-in")
+        .arg(dir.file("module")));
+    let module = |contents: &[u8]| {
+        let mut buffer = [0; 4096];
+        let mut writer = TemplateWriter::new(Endian::Little, &mut buffer);
+        let whole = sha256(&[contents, &message].concat());
+        writer.digest("sha256", whole.as_bytes()).unwrap();
+        writer.text(b"/lib/modules/pump.ko").unwrap();
+        writer.bytes(&[]).unwrap();
+        writer
+            .digest("sha256", sha256(contents).as_bytes())
+            .unwrap();
+        writer.bytes(&message).unwrap();
+        Record {
+            template: "ima-modsig".into(),
+            data: writer.finish().to_vec(),
+            pcr: 10,
+            violation: false,
+        }
+    };
+    let allowed = references(Some(keyring(&dir, &["other", "maker"])));
+    assert_eq!(judge(&[&[module(ADDED)]], &allowed).deviations, []);
+    let changed = only(judge(&[&[module(b"changed")]], &allowed));
+    assert_eq!(changed.fault, Fault::FileSignatureInvalid);
+    let other = references(Some(keyring(&dir, &["other"])));
+    let unknown = only(judge(&[&[module(ADDED)]], &other));
+    assert_eq!(unknown.fault, Fault::FileSignerUnknown);
+    assert!(unknown.note.unwrap().contains("signed by certificate "));
 }

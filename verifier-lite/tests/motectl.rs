@@ -291,6 +291,7 @@ fn store(dir: &TempDir) -> RedbStore {
         last_seen: Some(minutes(3)),
         session: None,
         software: Some("mote-agent 0.1.0".into()),
+        token: None,
     };
     let boot = BootState {
         number: 1,
@@ -308,6 +309,7 @@ fn store(dir: &TempDir) -> RedbStore {
         guessed: None,
         in_full: None,
         padded_banks: None,
+        restarted: None,
         boot_log: None,
         content: Content::default(),
     };

@@ -49,6 +49,8 @@ pub struct Config {
     pub tpm: TpmOptions,
     /// The kernel's measurement list.
     pub ima_log: PathBuf,
+    /// Delete records of that list when the verifier says that they need not be kept.
+    pub delete_records: bool,
     /// The firmware's boot event log; empty: none.
     pub boot_log: PathBuf,
     /// The PCRs to quote.
@@ -63,7 +65,7 @@ pub struct Config {
     pub ack_timeout: Duration,
     /// How often a request is sent again before the agent gives up for a while.
     pub max_retransmit: u8,
-    /// Largest datagram to fill with log entries, in bytes.
+    /// Largest datagram either way, in bytes.
     pub datagram: usize,
     /// Attest once and exit with the verdict.
     pub once: bool,
@@ -227,6 +229,10 @@ impl Draft {
         let (draft, mut problems) = self.apply(|_| true);
         if let Some(what) = draft.without_trust() {
             let place = "tls_pin".to_owned();
+            problems.push(Problem { place, what });
+        }
+        if let Some(what) = draft.without_root() {
+            let place = "delete_records".to_owned();
             problems.push(Problem { place, what });
         }
         match draft.finish() {

@@ -16,7 +16,7 @@ use crate::measurement_log::DEFAULT_PATH;
 use crate::tpm::{KeyKind, PcrSelection, TpmOptions};
 use crate::verifier_key::VerifierKey;
 
-/// Smallest datagram worth filling: less, and OSCORE and CoAP leave no room for an entry.
+/// Smallest datagram: less, and OSCORE and CoAP leave no room for a block of 16 bytes with all options.
 const MIN_DATAGRAM: usize = 64;
 
 /// How a setting is written in TOML.
@@ -54,6 +54,7 @@ pub(super) struct Partial {
     verifier_key: Option<VerifierKey>,
     tpm: TpmOptions,
     ima_log: Option<PathBuf>,
+    delete_records: Option<bool>,
     boot_log: Option<PathBuf>,
     pcrs: Option<Bounded<PcrSelection, MAX_PCR_BANKS>>,
     log_level: Option<LevelFilter>,
@@ -80,6 +81,12 @@ impl Partial {
             .then(|| "tls_cert and tls_key need each other".to_owned())
     }
 
+    /// What is wrong if records are to be deleted by somebody who may not.
+    pub(super) fn without_root(&self) -> Option<String> {
+        (self.delete_records == Some(true) && self.user.is_some())
+            .then(|| "delete_records takes root: leave user unset".to_owned())
+    }
+
     /// `None` while anything is missing, of which there is a [`super::Problem`] then.
     pub(super) fn finish(self) -> Option<Config> {
         Some(Config {
@@ -88,6 +95,7 @@ impl Partial {
             verifier_key: self.verifier_key?,
             tpm: self.tpm,
             ima_log: self.ima_log?,
+            delete_records: self.delete_records?,
             boot_log: self.boot_log?,
             pcrs: self.pcrs?,
             log_level: self.log_level?,
@@ -133,7 +141,7 @@ impl Setting {
 }
 
 /// All settings, in the order in which a person would think of them.
-pub const SETTINGS: [Setting; 20] = [
+pub const SETTINGS: [Setting; 21] = [
     Setting {
         name: "verifier",
         kind: Kind::Text,
@@ -250,6 +258,17 @@ pub const SETTINGS: [Setting; 20] = [
         },
     },
     Setting {
+        name: "delete_records",
+        kind: Kind::Switch,
+        default: "false",
+        value: "",
+        help: "delete from kernel memory (Linux 7.2) what the verifier has stored for good",
+        apply: |draft, text| {
+            draft.delete_records = Some(switch(text)?);
+            Ok(())
+        },
+    },
+    Setting {
         name: "boot_log",
         kind: Kind::Text,
         default: boot_log::DEFAULT_PATH,
@@ -338,7 +357,7 @@ pub const SETTINGS: [Setting; 20] = [
         // DEFAULT_DATAGRAM; a test compares them.
         default: "1024",
         value: "BYTES",
-        help: "fill datagrams with log entries up to this size; smaller for lossy or narrow links",
+        help: "largest datagram either way; more goes in parts. Smaller for lossy or narrow links",
         apply: |draft, text| {
             draft.datagram = Some(number(text, MIN_DATAGRAM, MAX_MESSAGE)?);
             Ok(())
@@ -351,11 +370,7 @@ pub const SETTINGS: [Setting; 20] = [
         value: "",
         help: "attest once, print the verdict, and exit with it",
         apply: |draft, text| {
-            draft.once = Some(match text {
-                "true" | "1" | "yes" | "on" => true,
-                "false" | "0" | "no" | "off" | "" => false,
-                _ => return Err(format!("true or false, not {text:?}")),
-            });
+            draft.once = Some(switch(text)?);
             Ok(())
         },
     },
@@ -373,6 +388,14 @@ pub const SETTINGS: [Setting; 20] = [
 ];
 
 const _: () = assert!(DEFAULT_DATAGRAM >= MIN_DATAGRAM && DEFAULT_DATAGRAM <= MAX_MESSAGE);
+
+fn switch(text: &str) -> Result<bool, String> {
+    match text {
+        "true" | "1" | "yes" | "on" => Ok(true),
+        "false" | "0" | "no" | "off" | "" => Ok(false),
+        _ => Err(format!("true or false, not {text:?}")),
+    }
+}
 
 fn number(text: &str, least: usize, most: usize) -> Result<usize, String> {
     text.parse()

@@ -5,10 +5,13 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use mote_schemas::ima::{Endian, ListFormat};
+use log::{debug, info, warn};
+use mote_schemas::ima::{Endian, ListFormat, ListParser, Step};
+use mote_schemas::message::Anchor;
 use mote_schemas::tpm::HashAlg;
 
 use super::cursor::{Cursor, Fault, read_at};
+use super::deletion::Delete;
 use super::{Chunk, LogError, MeasurementLog};
 
 /// `CONFIG_SECURITYFS` at its usual place; the list with SHA-1 template hashes, which every kernel
@@ -32,7 +35,16 @@ const COUNT: &str = "runtime_measurements_count";
 /// Bytes of a record by which it is known again: its PCR and template hash.
 const MARK: usize = 24;
 
-/// The IMA list in a file, read-only. Holds a few kilobytes of it, whatever its length.
+/// Fewer records are not worth the trouble of deleting them.
+const FEWEST: u64 = 64;
+
+/// Records looked at for one that the list may begin with.
+const CANDIDATES: u64 = 16;
+
+/// Room for a record that is looked at; larger ones are not begun with.
+const LOOK: usize = 2048;
+
+/// The IMA list in a file, read-only but for deletion. Holds a few kilobytes of it, whatever its length.
 #[derive(Debug)]
 pub struct FileLog {
     path: PathBuf,
@@ -42,6 +54,22 @@ pub struct FileLog {
     seen: u64,
     /// The last one that was read.
     mark: Option<Mark>,
+    /// How to delete records, where that is wanted.
+    delete: Option<Delete>,
+    /// Number of the first record that the list still has.
+    first: u64,
+    /// That is so, and not just a guess after a restart.
+    is_numbered: bool,
+    /// Its digest.
+    begins: Option<[u8; 8]>,
+}
+
+/// What matters of a record with which a list may begin.
+pub(super) struct Look {
+    pub(super) digest: [u8; 8],
+    /// The first record of a boot, or of a kernel that kexec has started.
+    is_boot_aggregate: bool,
+    is_violation: bool,
 }
 
 #[derive(Debug)]
@@ -77,6 +105,19 @@ impl FileLog {
             open: None,
             seen: 0,
             mark: None,
+            delete: None,
+            first: 0,
+            is_numbered: false,
+            begins: None,
+        }
+    }
+
+    /// The same, of which records are deleted by `delete` when they need not be kept.
+    #[must_use]
+    pub fn deleting(self, delete: Delete) -> Self {
+        Self {
+            delete: Some(delete),
+            ..self
         }
     }
 
@@ -92,13 +133,80 @@ impl FileLog {
             Some(open) if open.is_at(&self.path).map_err(io)? => open,
             _ => Open::new(&self.path, self.format).map_err(io)?,
         };
-        if open.continues(self.seen, self.mark.as_ref()).map_err(io)? {
+        let seen = self.seen.saturating_sub(self.first);
+        if open.continues(seen, self.mark.as_ref()).map_err(io)? {
             return Ok(open);
         }
         self.mark = None;
+        (self.first, self.is_numbered, self.begins) = (0, false, None);
         let had = core::mem::take(&mut self.seen);
         Err(LogError::Restarted { had })
     }
+
+    /// Looks at one record; `None` if there is none, or it is too large.
+    fn look_at(&mut self, record: u64) -> Result<Option<Look>, LogError> {
+        let mut bytes = [0; LOOK];
+        match self.read(record, &mut bytes) {
+            Ok(chunk) if chunk.records > 0 => Ok(look(self.format, &bytes[..chunk.bytes])),
+            Ok(_) | Err(LogError::RecordTooLarge { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Deletes what comes before one of the last records that need not be kept. That one stays: it shows
+    /// the verifier, after a restart of ours, where the list begins.
+    fn delete_before(&mut self, released: u64, delete: Delete) -> Result<(), LogError> {
+        let Some(begins) = self.begins else {
+            return Ok(());
+        };
+        let least = self.first + FEWEST;
+        let candidates = released.saturating_sub(CANDIDATES).max(least)..released;
+        for number in candidates.rev() {
+            // There may be several violations with the same data.
+            let fit = |look: &Look| !look.is_violation && !look.is_boot_aggregate;
+            let Some(look) = self.look_at(number)?.filter(fit) else {
+                continue;
+            };
+            let count = number - self.first;
+            // The kernel lets nobody write while anybody reads.
+            self.open = None;
+            self.mark = None;
+            match delete(&self.path, self.format, count, begins) {
+                Ok(()) => {
+                    debug!("{count} records deleted; the list begins with record {number}");
+                    (self.first, self.begins) = (number, Some(look.digest));
+                }
+                // Another time.
+                Err(error) if error.kind() == ErrorKind::ResourceBusy => {
+                    debug!("not deleted: {} is in use", self.path.display());
+                }
+                Err(error) => warn!(
+                    "no records deleted from {}: {error}; this takes Linux 7.2 and CAP_SYS_ADMIN",
+                    self.path.display()
+                ),
+            }
+            return Ok(());
+        }
+        Ok(())
+    }
+}
+
+/// What matters of the record with which `bytes` begin.
+pub(super) fn look(format: ListFormat, bytes: &[u8]) -> Option<Look> {
+    let Ok(Step::Record(record, _)) = ListParser::new(format).next(bytes) else {
+        return None;
+    };
+    let is = |name: &[u8]| {
+        record
+            .template_data
+            .windows(name.len())
+            .any(|at| at == name)
+    };
+    Some(Look {
+        digest: Anchor::digest(&record.extend_digest(HashAlg::Sha256)),
+        is_boot_aggregate: is(b"boot_aggregate"),
+        is_violation: record.is_violation(),
+    })
 }
 
 impl MeasurementLog for FileLog {
@@ -106,20 +214,56 @@ impl MeasurementLog for FileLog {
         let mut open = self.take()?;
         let count = open.count();
         self.open = Some(open);
-        let count = count.map_err(|error| fault(&self.path, error))?;
+        let count = self.first + count.map_err(|error| fault(&self.path, error))?;
         self.seen = self.seen.max(count);
         Ok(count)
     }
 
     fn read(&mut self, from: u64, out: &mut [u8]) -> Result<Chunk, LogError> {
         let mut open = self.take()?;
-        let chunk = open.read(from, out, self.format, &mut self.mark);
+        let Some(place) = from.checked_sub(self.first) else {
+            self.open = Some(open);
+            let (record, first) = (from, self.first);
+            return Err(LogError::Deleted { record, first });
+        };
+        let chunk = open.read(place, out, self.format, &mut self.mark);
         self.open = Some(open);
         let chunk = chunk.map_err(|error| fault(&self.path, error))?;
         if chunk.records > 0 {
             self.seen = self.seen.max(from + u64::from(chunk.records));
         }
         Ok(chunk)
+    }
+
+    fn anchor(&mut self) -> Result<Option<(u64, Anchor)>, LogError> {
+        if self.delete.is_none() {
+            return Ok(None);
+        }
+        let Some(look) = self.look_at(self.first)? else {
+            return Ok(None);
+        };
+        self.begins = Some(look.digest);
+        if self.first == 0 && look.is_boot_aggregate {
+            self.is_numbered = true;
+            return Ok(Some((0, Anchor::Whole)));
+        }
+        Ok(Some((self.first, Anchor::Record(look.digest))))
+    }
+
+    fn begins_with(&mut self, number: u64) {
+        if self.first != number {
+            info!("the list begins with record {number}");
+        }
+        self.seen = self.seen.saturating_sub(self.first) + number;
+        (self.first, self.is_numbered) = (number, true);
+    }
+
+    fn release(&mut self, before: u64) {
+        if let Some(delete) = self.delete.filter(|_| self.is_numbered)
+            && let Err(error) = self.delete_before(before.min(self.seen), delete)
+        {
+            debug!("no records deleted: {error}");
+        }
     }
 }
 
@@ -163,8 +307,12 @@ impl Open {
 
     /// Whether `path` leads to the file that is open here.
     fn is_at(&self, path: &Path) -> io::Result<bool> {
-        let now = path.metadata()?;
-        Ok((now.dev(), now.ino()) == (self.metadata.dev(), self.metadata.ino()))
+        match path.metadata() {
+            Ok(now) => Ok((now.dev(), now.ino()) == (self.metadata.dev(), self.metadata.ino())),
+            // Who we have become may not look there; nor could it open another.
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(true),
+            Err(error) => Err(error),
+        }
     }
 
     /// Whether this is a list of which `seen` records were seen, `mark` among them. A kernel's list

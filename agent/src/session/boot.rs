@@ -11,9 +11,8 @@ use mote_schemas::time::Instant;
 
 use super::{Device, Session, Step, StepError};
 
-/// Bytes of a datagram that are not the log: CoAP header and token 6, OSCORE option at most 16, its tag
-/// and marker 9, inner code, path and marker 4, the rest of the part at most 13.
-const OVERHEAD: usize = 48;
+/// Bytes of a part that are not the log, at most: a map of an offset, the head of the bytes, the end.
+const OVERHEAD: usize = 1 + 6 + 4 + 2;
 
 /// How far the log has got.
 #[derive(Debug, Default)]
@@ -63,7 +62,7 @@ impl Session {
     ) -> Result<(), StepError> {
         let offset = self.progress.boot.wanted.ok_or(StepError::Stale)?;
         let mut room = [0; MAX_BOOT_PART];
-        let budget = self.settings.datagram.saturating_sub(OVERHEAD);
+        let budget = self.room()?.single.saturating_sub(OVERHEAD);
         let budget = budget.clamp(1, MAX_BOOT_PART);
         let len = device.boot_log.read(offset, &mut room[..budget])?;
         // Perhaps the log ends right here, and the next part is empty.

@@ -1,12 +1,28 @@
 //! One OSCORE session with the verifier (RFC 8613): keys in RAM, wiped when dropped.
 
-use mote_schemas::coap::{Body, Code, Message, Type, Writer, option};
-use mote_schemas::limits::MAX_MESSAGE;
+use mote_schemas::coap::{Body, Message};
 use mote_schemas::message::Kid;
 use mote_schemas::oscore::{Context, SentRequest, UnprotectResponseError};
 use mote_schemas::transcript::Transcript;
 
 use super::StepError;
+use super::transfer::{OPTIONS, Room, TAG};
+
+/// Bytes of a protected request's token. It may be short: nobody without the keys can make an answer,
+/// whatever token it carries.
+pub(super) const TOKEN: usize = 2;
+
+/// In a request, around kid, Partial IV and payload: header, token, head and flags of the OSCORE
+/// option, marker, inner code, Uri-Path, inner marker, AEAD tag.
+const REQUEST_OVERHEAD: usize = 4 + TOKEN + 2 + 1 + 1 + 2 + 1 + 8;
+
+/// In a response, around the payload: header, token, OSCORE option with a Partial IV of 3 bytes (2^24
+/// replies), marker, inner code, both Block options, inner marker, AEAD tag.
+const RESPONSE_OVERHEAD: usize = 4 + TOKEN + 5 + 1 + 1 + 4 + 4 + 1 + 8;
+
+/// No reply is longer, in bytes: eight reasons and eight ranges of records with all else that a reply
+/// may have. Where as much fits, no blocks are asked for.
+const MAX_REPLY: usize = 480;
 
 /// The keys of one session.
 pub(super) struct Channel {
@@ -42,32 +58,29 @@ impl Channel {
         &self.transcript
     }
 
-    /// A protected POST in `out`; returns its length. The token may be short: nobody without the
-    /// keys can make an answer, whatever token it carries.
-    pub(super) fn seal(
-        &mut self,
-        message_id: u16,
-        token: [u8; 2],
-        path: &str,
-        echo: &[u8],
-        payload: &[u8],
-        out: &mut [u8],
-    ) -> Result<usize, StepError> {
-        let mut plain = [0; MAX_MESSAGE];
-        let mut writer = Writer::new(
-            &mut plain,
-            Type::Confirmable,
-            Code::POST,
-            message_id,
-            &token,
-        )?
-        .option(option::URI_PATH, path.as_bytes())?;
-        if !echo.is_empty() {
-            writer = writer.option(option::ECHO, echo)?;
+    /// What fits the next datagrams of at most `datagram` bytes, the next of which returns an Echo of
+    /// `echo` bytes.
+    pub(super) fn room(&self, datagram: usize, echo: usize) -> Room {
+        let sequence = self.context.sender_sequence();
+        let partial_iv = (u64::BITS - (sequence | 1).leading_zeros()).div_ceil(8) as usize;
+        let request = REQUEST_OVERHEAD + self.context.sender_id().len() + partial_iv;
+        let ask = datagram < MAX_REPLY + RESPONSE_OVERHEAD;
+        let echo = if echo == 0 { 0 } else { 3 + echo };
+        // Block2, and Request-Tag with the longest head.
+        let asking = if ask { 2 + 3 + TAG } else { 0 };
+        Room {
+            single: datagram.saturating_sub(request + echo + asking),
+            // While it lasts, the Partial IV may grow.
+            block: datagram.saturating_sub(request + 1 + OPTIONS),
+            answer: datagram.saturating_sub(RESPONSE_OVERHEAD),
+            ask,
         }
-        let len = writer.payload(payload)?;
+    }
+
+    /// The protected form of a request, in `out`; returns its length.
+    pub(super) fn seal(&mut self, plain: &[u8], out: &mut [u8]) -> Result<usize, StepError> {
         // Our own bytes of a moment ago parse.
-        let message = Message::parse(&plain[..len]).map_err(|_| StepError::Stale)?;
+        let message = Message::parse(plain).map_err(|_| StepError::Stale)?;
         let (len, sent) = self
             .context
             .protect_request(&message, out)

@@ -4,9 +4,11 @@ use core::time::Duration;
 
 use heapless::Vec;
 use mote_schemas::cbor::{self, BufferTooSmall, Bytes, Text};
-use mote_schemas::coap::{Code, Message};
+use mote_schemas::coap::{Body, Code, Message};
 use mote_schemas::ima::{Endian, ListFormat, ListParser, Record, Step as Parsed};
-use mote_schemas::limits::{MAX_MESSAGE, MAX_PCR_BANKS, PCR_COUNT};
+use mote_schemas::limits::{
+    MAX_IMA_TEMPLATE_DATA, MAX_IMA_TEMPLATE_NAME, MAX_MESSAGE, MAX_PCR_BANKS, PCR_COUNT,
+};
 use mote_schemas::message::{
     self as message, Beat, Changes, Entries, EntriesWriter, Entry, FullQuote, IMA_PCR, Log, Nonce,
     Open, PREFIX_LENGTHS, PcrBank, PcrBanks, Ranges, Reasons, Reply, Wants, path,
@@ -16,7 +18,8 @@ use mote_schemas::time::Instant;
 
 use super::channel::Opened;
 use super::quotes::Quotes;
-use super::{Device, Event, OVERHEAD, Session, Step, StepError, Token};
+use super::transfer::{Piece, Room, Transfer};
+use super::{Device, Event, Session, Step, StepError, Token};
 use crate::measurement_log::{LogError, MeasurementLog};
 use crate::tpm::{PcrSelection, Quote, Tpm};
 
@@ -26,8 +29,15 @@ const MAX_PCR_VALUES: usize = MAX_PCR_BANKS * PCR_COUNT * 64;
 /// Room for records in the kernel's format; they shrink when they are encoded.
 const READ_BUFFER: usize = MAX_MESSAGE + 512;
 
+/// Largest record in the kernel's format, in bytes: PCR, SHA-1 and two lengths around name and data.
+const MAX_KERNEL_RECORD: usize = 4 + 20 + 4 + MAX_IMA_TEMPLATE_NAME + 4 + MAX_IMA_TEMPLATE_DATA;
+
+/// Bytes that records add to a beat besides their own, at most: their first number and how many there
+/// are, each with its key, and the key of the records.
+const WITH_RECORDS: usize = 10 + 10 + 1;
+
 /// The list as this machine's kernel writes it.
-const KERNEL_LIST: ListFormat = ListFormat {
+pub(super) const KERNEL_LIST: ListFormat = ListFormat {
     endian: Endian::NATIVE,
     ..ListFormat::LITTLE_SHA1
 };
@@ -45,11 +55,13 @@ pub(super) struct Progress {
     /// The verifier's nonce and its id.
     nonce: Option<(u8, Vec<u8, 32>)>,
     /// First record that the verifier does not have.
-    wanted: u64,
+    pub(super) wanted: u64,
     /// First record that the last request did not carry.
-    sent: u64,
+    pub(super) sent: u64,
     /// The list went on after that.
-    behind: bool,
+    pub(super) behind: bool,
+    /// A record that goes in parts.
+    pub(super) long: Option<super::long_record::LongRecord>,
     /// The verifier asked for PCR values with the next beat.
     pcr_values: bool,
     /// The verifier asked for a whole quote in the next beat.
@@ -74,6 +86,7 @@ impl Default for Progress {
             wanted: 0,
             sent: 0,
             behind: false,
+            long: None,
             pcr_values: false,
             full_quote: false,
             beat_again: false,
@@ -106,17 +119,19 @@ impl Session {
         let (_, _, quote) = self.quote(device)?;
         let mut values = [0; MAX_PCR_VALUES];
         let pcrs = read_pcrs(device.tpm, &self.settings.selection, &mut values)?;
+        let anchor = device.log.anchor()?;
         let records = device.log.count()?;
         let boot_log = device.boot_log.digest();
         let open = Open {
             quote: full_quote(&quote)?,
             pcrs: pcrs.ok_or(StepError::Stale)?,
-            records,
+            records: records - anchor.map_or(0, |(first, _)| first.min(records)),
             boot_log: boot_log.as_ref().and_then(|digest| Bytes::new(digest)),
             software: Some(Text::truncated(concat!(
                 "mote-agent ",
                 env!("CARGO_PKG_VERSION")
             ))),
+            anchor: anchor.map(|(_, anchor)| anchor),
         };
         let still = records == before;
         self.progress.quotes.sending(&quote, still, false);
@@ -132,26 +147,21 @@ impl Session {
         now: Instant,
         device: &mut Device<'_>,
     ) -> Result<(), StepError> {
-        let mut room = [0; MAX_MESSAGE];
-        let budget = self.settings.datagram.saturating_sub(OVERHEAD);
-        let (entries, more) = match self.read_entries(device.log, &mut room[..budget])? {
-            // Not even one fits: a datagram of its own, larger than we would like.
-            (entries, true) if entries.is_empty() => {
-                self.read_entries(device.log, &mut room[..MAX_MESSAGE - OVERHEAD])?
-            }
-            read => read,
-        };
         let from = self.progress.wanted;
+        if self.is_in_parts(from) {
+            return self.request_record_part(now, device);
+        }
+        let (mut room, mut payload) = ([0; MAX_MESSAGE], [0; MAX_MESSAGE]);
+        let entries = Entries::EMPTY;
+        let bare = cbor::encode(&Log { from, entries }, &mut payload)?;
+        let budget = self.room()?.single.saturating_sub(bare).min(MAX_MESSAGE);
+        let (entries, more) = self.read_entries(device.log, &mut room[..budget])?;
         if entries.is_empty() && more {
-            return Err(LogError::RecordTooLarge {
-                record: from,
-                size: MAX_MESSAGE,
-            }
-            .into());
+            // Not even one fits.
+            return self.request_record_part(now, device);
         }
         self.progress.sent = from + entries.records();
         self.progress.behind = more;
-        let mut payload = [0; MAX_MESSAGE];
         let len = cbor::encode(&Log { from, entries }, &mut payload)?;
         self.send_protected(now, path::LOG, &payload[..len], device)
     }
@@ -191,7 +201,7 @@ impl Session {
         };
         let mut payload = [0; MAX_MESSAGE];
         let bare = cbor::encode(&beat, &mut payload)?;
-        let budget = self.settings.datagram.saturating_sub(OVERHEAD + bare);
+        let budget = self.room()?.single.saturating_sub(bare + WITH_RECORDS);
         let (entries, more) = self.read_entries(device.log, &mut room[..budget])?;
         let records = device.log.count()?;
         let still = records == before;
@@ -247,12 +257,16 @@ impl Session {
         let mut writer = EntriesWriter::new(room);
         let mut number = self.progress.wanted;
         loop {
-            let chunk = match log.read(number, &mut raw) {
-                // Nothing that a datagram could carry: request_log says so if it matters.
-                Err(LogError::RecordTooLarge { .. }) => return Ok((writer.finish(), true)),
-                other => other?,
+            let mut large = std::vec::Vec::new();
+            let (chunk, bytes) = match log.read(number, &mut raw) {
+                // A few bytes of its hash may do all the same.
+                Err(LogError::RecordTooLarge { size, .. }) if size <= MAX_KERNEL_RECORD => {
+                    large.resize(size, 0);
+                    (log.read(number, &mut large)?, &large[..])
+                }
+                other => (other?, &raw[..]),
             };
-            let mut rest = &raw[..chunk.bytes];
+            let mut rest = &bytes[..chunk.bytes];
             let mut parser = ListParser::new(KERNEL_LIST);
             // The log hands out whole records that it has parsed itself.
             while let Ok(Parsed::Record(record, len)) = parser.next(rest) {
@@ -297,23 +311,19 @@ impl Session {
     pub(super) fn send_protected(
         &mut self,
         now: Instant,
-        path: &str,
+        path: &'static str,
         payload: &[u8],
         device: &mut Device<'_>,
     ) -> Result<(), StepError> {
-        let message_id = self.exchange.next_message_id();
-        let channel = self.channel.as_mut().ok_or(StepError::Stale)?;
-        let mut message = [0; MAX_MESSAGE];
-        let len = channel.seal(
-            message_id,
-            super::token(device),
-            path,
-            &self.echo,
-            payload,
-            &mut message,
-        )?;
-        self.echo.clear();
-        self.send(now, &message[..len], device)
+        let transfer = Transfer::new(path, payload, self.room()?, super::token(device));
+        self.transfer = Some(transfer.ok_or(StepError::Stale)?);
+        self.send_piece(now, device)
+    }
+
+    /// What fits the next datagram.
+    pub(super) fn room(&self) -> Result<Room, StepError> {
+        let channel = self.channel.as_ref().ok_or(StepError::Stale)?;
+        Ok(channel.room(self.settings.datagram, self.echo.len()))
     }
 
     pub(super) fn evidence_response(
@@ -322,7 +332,7 @@ impl Session {
         response: &Message<'_>,
         device: &mut Device<'_>,
     ) {
-        let Some(channel) = self.channel.as_mut() else {
+        let (Some(channel), Some(transfer)) = (&self.channel, &mut self.transfer) else {
             return;
         };
         let mut plain = [0; MAX_MESSAGE];
@@ -336,17 +346,38 @@ impl Session {
             }
             Opened::Forged => return,
         };
+        let piece = transfer.answered(&body);
         self.accept(now, response);
-        match body.code() {
-            Code::CHANGED => match cbor::decode(body.payload()) {
-                Ok(reply) => self.reply(now, &reply, device),
-                Err(_) => {
-                    self.start_over(now, device);
+        match piece {
+            Piece::Next => self.due = now,
+            Piece::Restart => {
+                if let Some(transfer) = &mut self.transfer {
+                    transfer.restart(super::token(device));
                 }
-            },
+                self.go_on(now, self.step, device);
+            }
+            Piece::Whole => {
+                let whole = self.transfer.take();
+                match cbor::decode(whole.as_ref().map_or(&[], Transfer::answer)) {
+                    Ok(reply) => self.reply(now, &reply, device),
+                    Err(_) => {
+                        self.start_over(now, device);
+                    }
+                }
+            }
+            // The verifier's own words, and none that an exchange of blocks knows.
+            Piece::Foreign => {
+                self.start_over(now, device);
+            }
+            Piece::Other => self.evidence_refused(now, &body, device),
+        }
+    }
+
+    fn evidence_refused(&mut self, now: Instant, body: &Body<'_>, device: &mut Device<'_>) {
+        match body.code() {
             // RFC 8613, B.1.2: the verifier lost its replay window; show that we are alive.
-            Code::UNAUTHORIZED if self.take_echo(&body) => self.go_on(now, self.step, device),
-            code => self.refused(now, code, &body, device),
+            Code::UNAUTHORIZED if self.take_echo(body) => self.go_on(now, self.step, device),
+            code => self.refused(now, code, body, device),
         }
     }
 
@@ -362,6 +393,12 @@ impl Session {
             let tokens = reply.reasons.as_ref();
             tokens.is_some_and(|list| list.tokens().any(|token| token == reason.token()))
         };
+        if let Some(first) = reply.first {
+            device.log.begins_with(first);
+        }
+        if let Some(released) = reply.released {
+            device.log.release(released);
+        }
         let progress = &mut self.progress;
         let advanced = reply.next_record > progress.wanted;
         progress.wanted = reply.next_record;
@@ -406,7 +443,8 @@ impl Session {
         } else {
             progress.full_quote |= wants.contains(Wants::FULL_QUOTE);
         }
-        let moved = self.progress.boot.answered(reply.boot_log);
+        let moved =
+            self.progress.boot.answered(reply.boot_log) | self.progress.part_answered(reply);
         if advanced || moved || self.step == Step::Open {
             self.immediate = 0;
         }

@@ -3,11 +3,11 @@
 use mote_schemas::cbor::{self, Bytes};
 use mote_schemas::coap::{Code, Message};
 use mote_schemas::limits::{MAX_EK_CERTIFICATE, MAX_MESSAGE};
-use mote_schemas::message::{DeviceId, DeviceKeys, Hello, VERSION};
+use mote_schemas::message::{DeviceId, DeviceKeys, Hello, VERSION, path};
 use mote_schemas::time::Instant;
 
 use super::channel::Channel;
-use super::transfer::{Piece, Transfer};
+use super::transfer::{Piece, Room, Transfer};
 use super::{Device, Event, Session, Step, StepError, evidence, token};
 
 impl Session {
@@ -17,23 +17,8 @@ impl Session {
         with_keys: bool,
         device: &mut Device<'_>,
     ) -> Result<(), StepError> {
-        // What has arrived of it need not be sent again, whatever has happened in between.
-        if !self.hello.as_ref().is_some_and(Transfer::is_begun) {
-            self.hello = Some(self.new_hello(with_keys, device)?);
-        }
-        let Some(hello) = &self.hello else {
-            return Err(StepError::Stale);
-        };
-        let mut message = [0; MAX_MESSAGE];
-        let len = hello
-            .request(
-                self.exchange.next_message_id(),
-                token(device),
-                &self.echo,
-                &mut message,
-            )
-            .map_err(|_| StepError::Stale)?;
-        self.send(now, &message[..len], device)
+        self.transfer = Some(self.new_hello(with_keys, device)?);
+        self.send_piece(now, device)
     }
 
     fn new_hello(
@@ -67,8 +52,8 @@ impl Session {
         };
         let mut payload = [0; MAX_MESSAGE];
         let len = cbor::encode(&hello, &mut payload).map_err(|_| StepError::Stale)?;
-        Transfer::new(&payload[..len], self.settings.datagram, token(device))
-            .ok_or(StepError::Stale)
+        let room = Room::of_hello(self.settings.datagram);
+        Transfer::new(path::HELLO, &payload[..len], room, token(device)).ok_or(StepError::Stale)
     }
 
     /// Anyone may have sent this: only a signed challenge counts; errors are hints.
@@ -78,7 +63,7 @@ impl Session {
         response: &Message<'_>,
         device: &mut Device<'_>,
     ) {
-        let Some(hello) = &mut self.hello else {
+        let Some(hello) = &mut self.transfer else {
             return;
         };
         let body = response.body();
@@ -101,7 +86,7 @@ impl Session {
 
     /// The answer is all there: whose is it?
     fn challenged(&mut self, now: Instant, response: &Message<'_>, device: &mut Device<'_>) {
-        let Some(hello) = &mut self.hello else {
+        let Some(hello) = &mut self.transfer else {
             return;
         };
         let pinned = &self.settings.verifier_key;
@@ -133,7 +118,7 @@ impl Session {
                 self.channel =
                     Channel::new(&verified.transcript(), secret.as_bytes(), &challenge.kid);
                 self.progress = evidence::Progress::opening(&challenge.random);
-                self.hello = None;
+                self.transfer = None;
                 self.echo.clear();
                 self.event = self.identity.as_ref().map(|identity| Event::SessionOpened {
                     device: DeviceId::of_ek(&identity.ek),
@@ -161,7 +146,7 @@ impl Session {
             // It does not know us.
             Code::NOT_FOUND if echo || !with_keys => {
                 self.accept(now, response);
-                self.hello = None;
+                self.transfer = None;
                 self.go_on(now, Step::Hello { keys: true }, device);
             }
             code => {

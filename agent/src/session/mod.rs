@@ -32,6 +32,7 @@ mod channel;
 mod event;
 mod evidence;
 mod hello;
+mod long_record;
 mod pacing;
 mod quotes;
 mod transfer;
@@ -55,10 +56,7 @@ use crate::tpm::{Identity, PcrSelection, Tpm, TpmError};
 use crate::verifier_key::VerifierKey;
 use channel::Channel;
 use pacing::{Backoff, Patience};
-
-/// Bytes of a datagram that are not log entries: CoAP header and token, OSCORE option and tag,
-/// inner code and path, and the rest of a log request.
-const OVERHEAD: usize = 64;
+use transfer::Transfer;
 
 /// Requests in a row that an answer may trigger at once, beyond those that move the log forward.
 /// Enough for hello, Echo, enrolment and open; a verifier that keeps asking is waited for.
@@ -126,8 +124,7 @@ pub struct Settings {
     pub verifier_key: VerifierKey,
     /// PCRs to quote.
     pub selection: Vec<PcrSelection, MAX_PCR_BANKS>,
-    /// Largest datagram to fill with log entries, in bytes; a single record that needs more gets a
-    /// datagram of its own, up to [`MAX_MESSAGE`].
+    /// Largest datagram to send or to be sent, in bytes. What needs more goes in parts.
     pub datagram: usize,
     /// Patience.
     pub pacing: Pacing,
@@ -179,7 +176,8 @@ pub struct Session {
     event: Option<Event>,
     identity: Option<Identity>,
     echo: Vec<u8, MAX_ECHO>,
-    hello: Option<transfer::Transfer>,
+    /// The request under way.
+    transfer: Option<Transfer>,
     channel: Option<Channel>,
     progress: evidence::Progress,
 }
@@ -228,7 +226,7 @@ impl Session {
             event: None,
             identity: None,
             echo: Vec::new(),
-            hello: None,
+            transfer: None,
             channel: None,
             progress: evidence::Progress::default(),
         }
@@ -286,6 +284,10 @@ impl Session {
 
     fn make_request(&mut self, now: Instant, device: &mut Device<'_>) {
         let made = match self.step {
+            // What has arrived of it need not be sent again, whatever has happened in between.
+            _ if self.transfer.as_ref().is_some_and(Transfer::is_begun) => {
+                self.send_piece(now, device)
+            }
             Step::Hello { keys } => self.request_hello(now, keys, device),
             Step::Open => self.request_open(now, device),
             Step::Log => self.request_log(now, device),
@@ -298,10 +300,32 @@ impl Session {
                 self.start_over(now, device);
             }
             Err(StepError::Device(error)) => {
-                let retry = self.retry_later(now, device);
+                // Of another list, the verifier has to say again which record it wants.
+                let retry = match error {
+                    DeviceError::Log(LogError::Restarted { .. }) => self.start_over(now, device),
+                    _ => self.retry_later(now, device),
+                };
                 self.event = Some(Event::Device { error, retry });
             }
         }
+    }
+
+    /// Sends what is due of the request under way.
+    fn send_piece(&mut self, now: Instant, device: &mut Device<'_>) -> Result<(), StepError> {
+        let transfer = self.transfer.as_ref().ok_or(StepError::Stale)?;
+        let id = self.exchange.next_message_id();
+        let (mut plain, mut message) = ([0; MAX_MESSAGE], [0; MAX_MESSAGE]);
+        let len = if matches!(self.step, Step::Hello { .. }) {
+            let token = token::<{ transfer::TOKEN }>(device);
+            transfer.request(id, &token, &self.echo, &mut message)?
+        } else {
+            let token = token::<{ channel::TOKEN }>(device);
+            let len = transfer.request(id, &token, &self.echo, &mut plain)?;
+            self.echo.clear();
+            let channel = self.channel.as_mut().ok_or(StepError::Stale)?;
+            channel.seal(&plain[..len], &mut message)?
+        };
+        self.send(now, &message[..len], device)
     }
 
     /// Starts the exchange of a request that is complete in `bytes`.
@@ -351,7 +375,7 @@ impl Session {
     /// Forgets the session and says hello after a back-off.
     fn start_over(&mut self, now: Instant, device: &mut Device<'_>) -> Duration {
         self.channel = None;
-        self.hello = None;
+        self.transfer = None;
         self.echo.clear();
         self.step = Step::Hello { keys: false };
         self.retry_later(now, device)

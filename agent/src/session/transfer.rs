@@ -1,8 +1,10 @@
-//! One hello under way: in one datagram, or in blocks where the path carries less than it needs, and
+//! One request under way: in one datagram, or in blocks where the path carries less than it needs, and
 //! the same for its answer (RFC 7959; Request-Tag of RFC 9175, 3).
 //!
-//! Nothing of it is authenticated until the whole answer is: its signature covers every byte of the
-//! hello and of itself. A forged piece costs the transfer, never more.
+//! hello goes in the clear: nothing of it is authenticated until the whole answer is, whose signature
+//! covers every byte of the hello and of itself. A forged piece costs the transfer, never more. Every
+//! other request goes inside OSCORE (RFC 8613, 4.1.3.4.1), block by block; its tag keeps pieces of two
+//! requests apart that somebody on the path has held back (RFC 9175, 3.5.1).
 
 use heapless::Vec;
 use mote_schemas::coap::block::Sent as Acknowledged;
@@ -10,7 +12,6 @@ use mote_schemas::coap::{
     Block, BlockReceiver, BlockSender, BlockSize, Body, Code, Type, WriteError, Writer, option,
 };
 use mote_schemas::limits::MAX_MESSAGE;
-use mote_schemas::message::path;
 use mote_schemas::transcript::HelloDigest;
 
 /// Bytes of hello's token.
@@ -19,8 +20,11 @@ pub(super) const TOKEN: usize = 4;
 /// Bytes of a Request-Tag: enough to tell one device's transfers apart.
 pub(super) const TAG: usize = 2;
 
-/// Header, token, Uri-Path, Block2, Block1, Echo of 8 bytes, Request-Tag, payload marker.
-const REQUEST_OVERHEAD: usize = 4 + TOKEN + 2 + 3 + 3 + 10 + 2 + TAG + 1;
+/// Block2, Block1, Echo of 8 bytes, Request-Tag.
+pub(super) const OPTIONS: usize = 3 + 3 + 10 + 2 + TAG;
+
+/// Header, token, Uri-Path, all options, payload marker.
+const REQUEST_OVERHEAD: usize = 4 + TOKEN + 2 + OPTIONS + 1;
 
 /// Header, token, both Block options, payload marker.
 const RESPONSE_OVERHEAD: usize = 4 + TOKEN + 4 + 4 + 1;
@@ -29,10 +33,36 @@ const RESPONSE_OVERHEAD: usize = 4 + TOKEN + 4 + 4 + 1;
 /// heads. Where as much fits, no blocks are asked for.
 const MAX_CHALLENGE: usize = 900;
 
-/// A hello, as far as it has got.
+/// How many bytes of payload fit a datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Room {
+    /// Of a request without blocks.
+    pub(super) single: usize,
+    /// Of one of a request's blocks.
+    pub(super) block: usize,
+    /// Of one of an answer's blocks.
+    pub(super) answer: usize,
+    /// Whether some answer may need blocks.
+    pub(super) ask: bool,
+}
+
+impl Room {
+    /// For hello, in datagrams of at most `datagram` bytes.
+    pub(super) const fn of_hello(datagram: usize) -> Self {
+        let request = datagram.saturating_sub(REQUEST_OVERHEAD);
+        Room {
+            single: request,
+            block: request,
+            answer: datagram.saturating_sub(RESPONSE_OVERHEAD),
+            ask: datagram < MAX_CHALLENGE + RESPONSE_OVERHEAD,
+        }
+    }
+}
+
+/// A request, as far as it has got.
 pub(super) struct Transfer {
+    path: &'static str,
     payload: Vec<u8, MAX_MESSAGE>,
-    digest: HelloDigest,
     tag: [u8; TAG],
     /// In pieces, if one datagram is not enough.
     sender: Option<BlockSender>,
@@ -46,7 +76,7 @@ pub(super) struct Transfer {
 /// What an answer to a piece means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Piece {
-    /// Send the next request of the same hello.
+    /// Send the next request of the same transfer.
     Next,
     /// The same, but the server has nothing of it any more.
     Restart,
@@ -59,30 +89,33 @@ pub(super) enum Piece {
 }
 
 impl Transfer {
-    /// For datagrams of at most `datagram` bytes. `None` if the payload exceeds any message.
-    pub(super) fn new(payload: &[u8], datagram: usize, tag: [u8; TAG]) -> Option<Self> {
-        let room = datagram.saturating_sub(REQUEST_OVERHEAD);
-        let size = BlockSize::fitting(datagram.saturating_sub(RESPONSE_OVERHEAD));
+    /// Of `payload` to `path`. `None` if the payload exceeds any message.
+    pub(super) fn new(
+        path: &'static str,
+        payload: &[u8],
+        room: Room,
+        tag: [u8; TAG],
+    ) -> Option<Self> {
         let ask = Block {
             number: 0,
             more: false,
-            size,
+            size: BlockSize::fitting(room.answer),
         };
         Some(Transfer {
+            path,
             payload: Vec::from_slice(payload).ok()?,
-            digest: HelloDigest::of(payload),
             tag,
-            sender: (payload.len() > room)
-                .then(|| BlockSender::new(payload.len(), BlockSize::fitting(room))),
+            sender: (payload.len() > room.single)
+                .then(|| BlockSender::new(payload.len(), BlockSize::fitting(room.block))),
             receiver: BlockReceiver::new(),
-            ask: (datagram < MAX_CHALLENGE + RESPONSE_OVERHEAD).then_some(ask),
+            ask: room.ask.then_some(ask),
             begun: false,
         })
     }
 
-    /// What the verifier's signature must cover.
+    /// What the verifier's signature must cover, if this is a hello.
     pub(super) fn digest(&self) -> HelloDigest {
-        self.digest
+        HelloDigest::of(&self.payload)
     }
 
     /// Whether pieces have arrived, so that the rest may follow.
@@ -100,12 +133,12 @@ impl Transfer {
     pub(super) fn request(
         &self,
         message_id: u16,
-        token: [u8; TOKEN],
+        token: &[u8],
         echo: &[u8],
         out: &mut [u8],
     ) -> Result<usize, WriteError> {
-        let mut writer = Writer::new(out, Type::Confirmable, Code::POST, message_id, &token)?
-            .option(option::URI_PATH, path::HELLO.as_bytes())?;
+        let mut writer = Writer::new(out, Type::Confirmable, Code::POST, message_id, token)?
+            .option(option::URI_PATH, self.path.as_bytes())?;
         if let Some(ask) = self.ask {
             writer = writer.option_uint(option::BLOCK2, ask.encode())?;
         }
@@ -192,13 +225,19 @@ impl Transfer {
 mod tests {
     use mote_schemas::coap::Message;
 
+    use mote_schemas::message::path;
+
     use super::*;
 
     const ECHO: [u8; 8] = [9; 8];
 
+    fn hello(payload: &[u8], datagram: usize) -> Transfer {
+        Transfer::new(path::HELLO, payload, Room::of_hello(datagram), [1, 2]).unwrap()
+    }
+
     fn sent(transfer: &Transfer) -> (usize, std::vec::Vec<u8>) {
         let mut out = [0; MAX_MESSAGE];
-        let len = transfer.request(7, [1; TOKEN], &ECHO, &mut out).unwrap();
+        let len = transfer.request(7, &[1; TOKEN], &ECHO, &mut out).unwrap();
         let message = Message::parse(&out[..len]).unwrap();
         (len, message.payload().to_vec())
     }
@@ -223,7 +262,7 @@ mod tests {
     fn every_datagram_is_as_small_as_the_path_asks_and_all_of_hello_arrives() {
         for datagram in [64, 65, 100, 128, 300, 512, 1024] {
             let payload: std::vec::Vec<u8> = (0..1900_u16).map(|i| i as u8).collect();
-            let mut transfer = Transfer::new(&payload, datagram, [1, 2]).unwrap();
+            let mut transfer = hello(&payload, datagram);
             let mut arrived = std::vec::Vec::new();
             loop {
                 let (len, piece) = sent(&transfer);
@@ -246,7 +285,7 @@ mod tests {
 
     #[test]
     fn what_fits_goes_whole_and_without_a_word_about_blocks() {
-        let transfer = Transfer::new(&[7; 900], 1024, [1, 2]).unwrap();
+        let transfer = hello(&[7; 900], 1024);
         let (len, payload) = sent(&transfer);
         // Header, token, path, Echo, marker.
         assert_eq!((len, payload.len()), (4 + TOKEN + 2 + 10 + 1 + 900, 900));
@@ -254,7 +293,7 @@ mod tests {
 
     #[test]
     fn the_answer_is_put_together_and_a_lost_one_starts_over() {
-        let mut transfer = Transfer::new(&[7; 40], 128, [1, 2]).unwrap();
+        let mut transfer = hello(&[7; 40], 128);
         let size = BlockSize::fitting(64);
         let block = |number, more| {
             let block = Block { number, more, size };

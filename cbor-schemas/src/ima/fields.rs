@@ -15,6 +15,8 @@ pub enum FieldKind {
     DigestNg,
     /// `d-ngv2`: file digest with type (`ima`, `verity`) and algorithm.
     DigestNgV2,
+    /// `d-type`: what the digest is of, in kernels that have no `d-ngv2` (proposed, never released).
+    DigestType,
     /// `d-modsig`: digest that an appended signature covers.
     DigestModsig,
     /// `n-ng`: name.
@@ -33,6 +35,10 @@ pub enum FieldKind {
     Gid,
     /// `imode`: file mode.
     Mode,
+    /// `mntuidmap`: owners as an id-mapped mount shows them (proposed, never released).
+    MountUidMap,
+    /// `mntgidmap`: the same of groups.
+    MountGidMap,
     /// `xattrnames`: names of the attributes that the EVM signature covers.
     XattrNames,
     /// `xattrlengths`: their lengths.
@@ -59,11 +65,12 @@ enum Shape {
 }
 
 /// Every field that is known. A new kernel's field is one line here.
-const FIELDS: [(&str, FieldKind, Shape); 16] = [
+const FIELDS: [(&str, FieldKind, Shape); 19] = [
     ("d", FieldKind::Digest, Shape::BareDigest),
     ("n", FieldKind::Name, Shape::Text),
     ("d-ng", FieldKind::DigestNg, Shape::TaggedDigest),
     ("d-ngv2", FieldKind::DigestNgV2, Shape::TypedDigest),
+    ("d-type", FieldKind::DigestType, Shape::Text),
     ("d-modsig", FieldKind::DigestModsig, Shape::TaggedDigest),
     ("n-ng", FieldKind::NameNg, Shape::Text),
     ("sig", FieldKind::Sig, Shape::Bytes),
@@ -73,6 +80,8 @@ const FIELDS: [(&str, FieldKind, Shape); 16] = [
     ("iuid", FieldKind::Uid, Shape::Uint),
     ("igid", FieldKind::Gid, Shape::Uint),
     ("imode", FieldKind::Mode, Shape::Uint),
+    ("mntuidmap", FieldKind::MountUidMap, Shape::Bytes),
+    ("mntgidmap", FieldKind::MountGidMap, Shape::Bytes),
     ("xattrnames", FieldKind::XattrNames, Shape::Text),
     ("xattrlengths", FieldKind::XattrLengths, Shape::Bytes),
     ("xattrvalues", FieldKind::XattrValues, Shape::Bytes),
@@ -87,6 +96,15 @@ impl FieldKind {
     /// Its id; `None` for [`Self::Unknown`].
     pub fn id(self) -> Option<&'static str> {
         Self::entry(|(_, kind, _)| *kind == self).map(|(id, ..)| *id)
+    }
+
+    /// Whether it holds the digest of the whole file or buffer.
+    pub(super) fn is_file_digest(self) -> bool {
+        matches!(self, Self::Digest | Self::DigestNg | Self::DigestNgV2)
+    }
+
+    pub(super) fn is_name(self) -> bool {
+        matches!(self, Self::Name | Self::NameNg)
     }
 
     fn entry(
@@ -177,6 +195,15 @@ pub enum FieldValue<'a> {
     Uint(u64),
     /// Bytes.
     Bytes(&'a [u8]),
+}
+
+impl<'a> FieldValue<'a> {
+    pub(super) fn digest(self) -> Option<FileDigest<'a>> {
+        match self {
+            FieldValue::Digest(digest) => Some(digest),
+            _ => None,
+        }
+    }
 }
 
 /// Digest of a measured file or buffer.

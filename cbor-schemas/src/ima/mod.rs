@@ -21,6 +21,7 @@ pub use list::{
 pub use record::{Record, RecordError};
 pub use template::{
     Field, Fields, MAX_FIELD_ID, MAX_FIELDS, TEMPLATES, TemplateData, TemplateError, TemplateFault,
+    format_of, is_signature, template_of,
 };
 pub use writer::TemplateWriter;
 
@@ -66,6 +67,9 @@ pub const IMA_TEMPLATE: &str = "ima";
 
 /// Length of the file digest in the `ima` template: SHA-1, or MD5 padded (`IMA_DIGEST_SIZE`).
 const IMA_DIGEST_SIZE: usize = 20;
+
+/// What the `ima` template's name is padded to before it is hashed (`IMA_EVENT_NAME_LEN_MAX + 1`).
+const IMA_NAME_PADDED: usize = 256;
 
 /// Takes the first `N` bytes off `bytes`.
 fn take<'a, const N: usize>(bytes: &mut &'a [u8]) -> Option<[u8; N]> {

@@ -2,12 +2,9 @@
 
 use core::fmt;
 
-use super::{Endian, IMA_DIGEST_SIZE, IMA_TEMPLATE};
+use super::{Endian, IMA_DIGEST_SIZE, IMA_NAME_PADDED, IMA_TEMPLATE};
 use crate::limits::{MAX_IMA_TEMPLATE_DATA, MAX_IMA_TEMPLATE_NAME};
 use crate::tpm::{Digest, HashAlg, Hasher, hash};
-
-/// What the `ima` template's name is padded to before it is hashed (`IMA_EVENT_NAME_LEN_MAX + 1`).
-const IMA_NAME_PADDED: usize = 256;
 
 /// A record that cannot be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -241,6 +241,11 @@ impl<'a> Entries<'a> {
         self.raw == Self::EMPTY.raw
     }
 
+    /// Their encoding.
+    pub fn as_bytes(&self) -> &'a [u8] {
+        self.raw
+    }
+
     /// The items; stops after the first one that is refused.
     pub fn iter(&self) -> impl Iterator<Item = Result<Item<'a>, EntryError>> + use<'a> {
         let mut decoder = Decoder::new(self.raw);

@@ -1,5 +1,5 @@
-//! open, log, beat and boot-part: what an agent says once OSCORE protects it. The sender holds the session's
-//! keys, so it *is* the enrolled TPM's host; whether that host tells the truth is what appraisal
+//! open, log, beat, boot-part and record-part: what an agent says once OSCORE protects it. The sender
+//! holds the session's keys, so it *is* the enrolled TPM's host; whether that host tells the truth is what appraisal
 //! finds out.
 
 use heapless::Vec;
@@ -7,7 +7,8 @@ use minicbor::{Decode, Decoder, Encode, Encoder};
 
 use super::{Changes, Entries, FullQuote, Quote};
 use crate::cbor::{Bytes, Text};
-use crate::limits::{MAX_BOOT_PART, MAX_PCR_BANKS, PCR_COUNT};
+use crate::limits::{MAX_BOOT_PART, MAX_PCR_BANKS, MAX_RECORD_PART, PCR_COUNT};
+use crate::tpm::Digest;
 
 /// PCR values of one bank.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
@@ -43,6 +44,56 @@ pub struct Open<'a> {
     /// Name and version of the agent.
     #[b(4)]
     pub software: Option<Text<'a, 64>>,
+    /// Where the list begins, from a device that deletes what need not be kept; `records` counts from
+    /// there on.
+    #[n(5)]
+    pub anchor: Option<Anchor>,
+}
+
+/// Where a list begins of which records may have been deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Anchor {
+    /// With the boot's first record.
+    Whole,
+    /// With this record, see [`Anchor::digest`], which the verifier has certified.
+    Record([u8; 8]),
+}
+
+impl Anchor {
+    /// By which a record is known: the first bytes of what a SHA-256 bank is extended with.
+    pub fn digest(extended: &Digest) -> [u8; 8] {
+        let mut digest = [0; 8];
+        let bytes = extended.as_bytes();
+        let len = bytes.len().min(8);
+        digest[..len].copy_from_slice(&bytes[..len]);
+        digest
+    }
+}
+
+impl<C> Encode<C> for Anchor {
+    fn encode<W: minicbor::encode::Write>(
+        &self,
+        e: &mut Encoder<W>,
+        _: &mut C,
+    ) -> Result<(), minicbor::encode::Error<W::Error>> {
+        let bytes: &[u8] = match self {
+            Anchor::Whole => &[],
+            Anchor::Record(digest) => digest,
+        };
+        e.bytes(bytes)?.ok()
+    }
+}
+
+impl<'b, C> Decode<'b, C> for Anchor {
+    fn decode(d: &mut Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
+        let at = d.position();
+        let bytes = d.bytes()?;
+        match <[u8; 8]>::try_from(bytes) {
+            Ok(digest) => Ok(Anchor::Record(digest)),
+            Err(_) if bytes.is_empty() => Ok(Anchor::Whole),
+            Err(_) => Err(minicbor::decode::Error::message("an anchor has 0 or 8 bytes").at(at)),
+        }
+    }
 }
 
 /// A chunk of the measurement list.
@@ -69,6 +120,25 @@ pub struct BootPart<'a> {
     pub bytes: Bytes<'a, 0, MAX_BOOT_PART>,
     /// Whether the log ends with these bytes; absent is no.
     #[n(2)]
+    pub last: Option<bool>,
+}
+
+/// A part of one record of the measurement list that is longer than a datagram: of its encoding as
+/// [`Entries`] with nothing else in them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct RecordPart<'a> {
+    /// Absolute number of the record.
+    #[n(0)]
+    pub record: u64,
+    /// Offset of the first byte.
+    #[n(1)]
+    pub offset: u32,
+    /// The bytes.
+    #[b(2)]
+    pub bytes: Bytes<'a, 1, MAX_RECORD_PART>,
+    /// Whether the encoding ends with these bytes; absent is no.
+    #[n(3)]
     pub last: Option<bool>,
 }
 

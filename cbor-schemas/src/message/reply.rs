@@ -8,7 +8,7 @@ use minicbor::{Decode, Encode};
 use crate::cbor::{Bytes, Text};
 use crate::reason::Reason;
 
-/// Answer to open, log, beat and boot-part.
+/// Answer to open, log, beat, boot-part and record-part.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Reply<'a> {
@@ -39,6 +39,16 @@ pub struct Reply<'a> {
     /// Offset from which the boot event log is wanted.
     #[n(8)]
     pub boot_log: Option<u32>,
+    /// Offset from which the next record wanted is, of which the bytes before are stored.
+    #[n(9)]
+    pub record_offset: Option<u32>,
+    /// Number of the record that open has named as its anchor.
+    #[n(10)]
+    pub first: Option<u64>,
+    /// Every record before this one is certified and stored for good, its part in the verdict included:
+    /// a device that deletes may delete it.
+    #[n(11)]
+    pub released: Option<u64>,
 }
 
 /// One to eight ranges of records, each by its first and how many.

@@ -90,6 +90,7 @@ fn run() -> Result<(), Failure> {
         records: u64::try_from(device.kernel().records()?)?,
         boot_log: None,
         software: None,
+        anchor: None,
     };
     let mut buffer = [0; MAX_MESSAGE];
     let len = cbor::encode(&open, &mut buffer).map_err(debug)?;

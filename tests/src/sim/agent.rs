@@ -13,10 +13,12 @@ use mote_schemas::coap::Parameters;
 use mote_schemas::limits::{DEFAULT_DATAGRAM, MAX_MESSAGE};
 use mote_schemas::message::{DeviceId, Tier};
 use mote_schemas::time::Instant;
+use sha2::{Digest, Sha256};
 
 use super::link::Link;
-use super::machine::{Handle, Machine};
+use super::machine::{Firmware, Handle, Machine};
 use super::rng::Rng;
+use crate::soft_boot::SoftBootLog;
 
 /// How an agent of a run is set up.
 #[derive(Clone, Debug)]
@@ -35,6 +37,8 @@ pub struct Setup {
     pub files: usize,
     /// Quotes, of 100, during which a file is measured.
     pub race: u8,
+    /// What it boots with.
+    pub firmware: Firmware,
 }
 
 impl Default for Setup {
@@ -47,6 +51,7 @@ impl Default for Setup {
             pcrs: 0x7ff,
             files: 20,
             race: 0,
+            firmware: Firmware::default(),
         }
     }
 }
@@ -106,6 +111,7 @@ pub struct Agent {
     /// Counts power-ons and polls, so that a wake-up of the past is known as such.
     pub(super) generation: u64,
     machine: Rc<RefCell<Machine>>,
+    boot_log: SoftBootLog,
     rng: Rng,
     session: Option<Session>,
     started: u64,
@@ -141,6 +147,11 @@ impl Agent {
             VerifierKey::from_bytes(point).unwrap_or_else(|error| panic!("{error:?}"));
         let mut machine = Machine::new(1 + u64::from(index), rng.fork());
         machine.race = setup.race;
+        machine.install(setup.firmware.clone());
+        let boot_log = setup.firmware.shown().map(|bytes| SoftBootLog {
+            bytes: bytes.to_vec(),
+            named: Some(Sha256::digest(bytes).into()),
+        });
         Agent {
             address: address(index, 0),
             appraisals: Vec::new(),
@@ -154,6 +165,7 @@ impl Agent {
             generation: 0,
             id: DeviceId::of_ek(machine.ek_public()),
             machine: Rc::new(RefCell::new(machine)),
+            boot_log: boot_log.unwrap_or_default(),
             rng: rng.fork(),
             session: None,
             started: 0,
@@ -173,6 +185,11 @@ impl Agent {
     /// As the verifier knows it.
     pub fn id(&self) -> DeviceId {
         self.id
+    }
+
+    /// Digest of the boot log that it shows.
+    pub fn boot_log(&self) -> Option<[u8; 32]> {
+        self.boot_log.named
     }
 
     /// TPM and kernel.
@@ -228,7 +245,7 @@ impl Agent {
         work(&mut Device {
             tpm: &mut tpm,
             log: &mut log,
-            boot_log: &mut mote_agent::boot_log::NoBootLog,
+            boot_log: &mut self.boot_log,
             random: &mut |out| rng.fill(out),
         })
     }

@@ -11,13 +11,17 @@ use std::sync::OnceLock;
 use heapless::Vec as Bounded;
 use mote_agent::measurement_log::{Chunk, LogError, MeasurementLog};
 use mote_agent::tpm::{HeldHandles, Identity, PcrSelection, Quote, Secret, Tpm, TpmError};
+use mote_schemas::bootlog::{BootLog, Event as BootEvent};
 use mote_schemas::limits::MAX_PCR_BANKS;
+use mote_schemas::tpm::HashAlg;
+use sha2::{Digest, Sha256};
 
 use super::rng::Rng;
 use crate::recorded;
 use crate::simkernel::bank::Bank;
 use crate::simkernel::bootlog::{self, Event};
 use crate::simkernel::ima::{self, Record};
+use crate::soft_device::record;
 use crate::soft_tpm::SoftTpm;
 
 /// What the recorded device measured.
@@ -53,11 +57,54 @@ pub fn recording() -> &'static Recording {
     })
 }
 
+/// What a record is, whatever it looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Truth {
+    /// A file that reference values know.
+    Known,
+    /// A file that they do not.
+    Unknown,
+    /// A buffer, which no reference values name: a reason to look, no more.
+    Buffer,
+}
+
 /// What became of one boot: for the checks, which must know more than the verifier.
 #[derive(Clone, Debug, Default)]
 pub struct Boot {
-    /// Of each record of the list, whether reference values know it.
-    pub known: Vec<bool>,
+    /// What each record of the list is.
+    pub records: Vec<Truth>,
+    /// Bytes of its buffers.
+    pub buffered: u64,
+}
+
+/// What firmware a device has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Firmware {
+    /// The recorded one, whose log is not shown.
+    #[default]
+    Silent,
+    /// One whose log is this.
+    Logs(Vec<u8>),
+    /// One that measures the first and shows the second.
+    Lies(Vec<u8>, Vec<u8>),
+}
+
+impl Firmware {
+    /// The log that it shows.
+    pub fn shown(&self) -> Option<&[u8]> {
+        match self {
+            Firmware::Silent => None,
+            Firmware::Logs(log) | Firmware::Lies(_, log) => Some(log),
+        }
+    }
+
+    /// The log of what it measures, if that is not the recorded one's.
+    fn measured(&self) -> Option<&[u8]> {
+        match self {
+            Firmware::Silent => None,
+            Firmware::Logs(log) | Firmware::Lies(log, _) => Some(log),
+        }
+    }
 }
 
 /// TPM and kernel of one device.
@@ -72,6 +119,7 @@ pub struct Machine {
     pending: Vec<Record>,
     next_file: usize,
     intruders: u64,
+    firmware: Firmware,
     boots: Vec<Boot>,
     powered: bool,
     time: u64,
@@ -94,6 +142,7 @@ impl Machine {
             pending: Vec::new(),
             next_file: 0,
             intruders: 0,
+            firmware: Firmware::default(),
             boots: Vec::new(),
             powered: false,
             time: 0,
@@ -101,6 +150,11 @@ impl Machine {
             quoted: 0,
             quotes: 0,
         }
+    }
+
+    /// Gives it other firmware; to be called while it is off.
+    pub fn install(&mut self, firmware: Firmware) {
+        self.firmware = firmware;
     }
 
     /// Power on at `now`: the firmware measures, then the kernel `files` files.
@@ -117,15 +171,11 @@ impl Machine {
         self.pending.clear();
         self.quoted = 0;
         self.next_file = self.rng.below(recording().files.len() as u64) as usize;
-        for event in &recording().boot {
-            self.tpm.extend(usize::from(event.pcr), |alg| {
-                let digest = |(bank, digest): &(Bank, Vec<u8>)| {
-                    (bank.alg() == alg.to_u16()).then(|| digest.clone())
-                };
-                event.digests.iter().find_map(digest)
-            });
-        }
-        self.append(&recording().first, true);
+        let first = match self.firmware.measured() {
+            Some(log) => boot_as_logged(&mut self.tpm, log),
+            None => boot_as_recorded(&mut self.tpm),
+        };
+        self.append(&first, Truth::Known);
         self.extend();
         for _ in 0..files {
             self.measure(true);
@@ -162,6 +212,22 @@ impl Machine {
         self.extend();
     }
 
+    /// The kernel measures a buffer of `len` bytes that no other has measured.
+    pub fn measure_buffer(&mut self, len: usize) {
+        let mut buffer = vec![0; len];
+        self.rng.fill(&mut buffer);
+        // DER, as keys are. What begins as a signature does is judged as a file's (`is_signature`):
+        // the template's name is in no PCR.
+        if let Some(first) = buffer.first_mut() {
+            *first = 0x30;
+        }
+        self.append(&Record::buffer(".ima", &buffer), Truth::Buffer);
+        self.extend();
+        if let Some(boot) = self.boots.last_mut() {
+            boot.buffered += len as u64;
+        }
+    }
+
     /// What happened in each boot, the current one last. `TPMS_CLOCK_INFO.resetCount` counts them.
     pub fn boots(&self) -> &[Boot] {
         &self.boots
@@ -192,7 +258,7 @@ impl Machine {
         if known {
             let file = &files[self.next_file % files.len()];
             self.next_file += 1;
-            self.append(file, true);
+            self.append(file, Truth::Known);
             return;
         }
         self.intruders += 1;
@@ -203,17 +269,17 @@ impl Machine {
             _ => format!("/opt/intruder-{}", self.intruders),
         };
         match Record::file(&path, &digest) {
-            Ok(record) => self.append(&record, false),
+            Ok(record) => self.append(&record, Truth::Unknown),
             Err(error) => unreachable!("{error}"),
         }
     }
 
-    fn append(&mut self, record: &Record, known: bool) {
+    fn append(&mut self, record: &Record, truth: Truth) {
         self.list.extend_from_slice(&record.bytes);
         self.ends.push(self.list.len());
         self.pending.push(record.clone());
         if let Some(boot) = self.boots.last_mut() {
-            boot.known.push(known);
+            boot.records.push(truth);
         }
     }
 
@@ -241,6 +307,34 @@ impl Machine {
         }
         quote
     }
+}
+
+/// Firmware measures what the recorded one did; the kernel's first record.
+fn boot_as_recorded(tpm: &mut SoftTpm) -> Record {
+    for event in &recording().boot {
+        tpm.extend(usize::from(event.pcr), |alg| {
+            let digest = |(bank, digest): &(Bank, Vec<u8>)| {
+                (bank.alg() == alg.to_u16()).then(|| digest.clone())
+            };
+            event.digests.iter().find_map(digest)
+        });
+    }
+    recording().first.clone()
+}
+
+/// The same with what this log shows.
+fn boot_as_logged(tpm: &mut SoftTpm, log: &[u8]) -> Record {
+    let parsed = BootLog::parse(log).unwrap_or_else(|error| unreachable!("{error}"));
+    for event in parsed.events().filter(BootEvent::is_extended) {
+        tpm.extend(event.pcr as usize, |alg| {
+            Some(event.digest(alg)?.as_bytes().to_vec())
+        });
+    }
+    let boot_pcrs: Vec<u8> = (0..10)
+        .flat_map(|pcr| tpm.pcr(HashAlg::Sha256, pcr).unwrap_or(&[]))
+        .copied()
+        .collect();
+    record("boot_aggregate", &Sha256::digest(boot_pcrs).into())
 }
 
 /// A machine as the agent sees it.

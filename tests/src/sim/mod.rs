@@ -62,6 +62,8 @@ pub enum Action {
     StopAgent(usize),
     /// The kernel measures a file that reference values know, or one that they do not.
     Measure(usize, bool),
+    /// The kernel measures a buffer of so many bytes.
+    MeasureBuffer(usize, usize),
     /// The agent's source address changes.
     Rebind(usize),
     /// The link becomes another.
@@ -183,6 +185,20 @@ impl Sim {
     /// When there is no such agent.
     pub fn appraised(&self, agent: usize) -> &[u64] {
         &self.witnesses[agent].appraised
+    }
+
+    /// Lets reference values expect of every boot log that it shows nothing in PCR 1 but what these do.
+    /// Before any agent is added.
+    ///
+    /// # Panics
+    /// When the logs are none.
+    pub fn expect_boot_logs(&mut self, logs: &[Vec<u8>]) {
+        self.verifier.expect_boot_logs(logs);
+    }
+
+    /// Lets the verifier know a boot log already. Before any agent is added.
+    pub fn know_boot_log(&mut self, log: &[u8]) {
+        self.verifier.know_boot_log(log);
     }
 
     /// The verifier.
@@ -327,6 +343,10 @@ impl Sim {
             Action::Measure(agent, known) if self.is_powered(agent) => {
                 self.note("measured", agent, u64::from(known));
                 self.agents[agent].machine().measure(known);
+            }
+            Action::MeasureBuffer(agent, len) if self.is_powered(agent) => {
+                self.note("buffer", agent, len as u64);
+                self.agents[agent].machine().measure_buffer(len);
             }
             Action::Rebind(agent) => {
                 self.agents[agent].rebind();
@@ -523,29 +543,6 @@ impl Sim {
         self.note("replayed down", index, bytes.len() as u64);
         let to = self.agents[index].address;
         self.arrive_down(index, to, &bytes);
-    }
-}
-
-/// Runs `work` on a thread with the stack of a main thread, as the engine has in its daemon: its table
-/// of messages passes over the stack when it is made.
-///
-/// # Panics
-/// When `work` does.
-pub fn on_a_roomy_thread<T: Send>(work: impl FnOnce() -> T + Send) -> T {
-    std::thread::scope(|scope| match roomy_thread(scope, work).join() {
-        Ok(done) => done,
-        Err(panic) => std::panic::resume_unwind(panic),
-    })
-}
-
-fn roomy_thread<'scope, T: Send + 'scope>(
-    scope: &'scope std::thread::Scope<'scope, '_>,
-    work: impl FnOnce() -> T + Send + 'scope,
-) -> std::thread::ScopedJoinHandle<'scope, T> {
-    let builder = std::thread::Builder::new().stack_size(8 * 1024 * 1024);
-    match builder.spawn_scoped(scope, work) {
-        Ok(handle) => handle,
-        Err(error) => panic!("no thread to be had: {error}"),
     }
 }
 

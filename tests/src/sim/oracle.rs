@@ -7,17 +7,28 @@
 //! | every deviation named, each once, no other | `Witness::after_message` |
 //! | a verdict that was told is not forgotten | `Witness::after_crash` |
 //! | no fresh verdict on a quote that was not appraised | `Witness::told` |
-//! | in the end, everything measured is appraised | `settled` |
+//! | a boot log that lies is held against its device, no other is | `content` |
+//! | no good verdict before the boot log that a manifest wants to see | `content` |
+//! | in the end, everything measured is appraised, and every boot log there | `settled` |
 
 use mote_schemas::message::{DeviceId, Tier};
 use mote_verifier::store::{BootState, Deviation, Store, VerdictRecord};
 
 use super::agent::Agent;
-use super::machine::Boot;
+use super::machine::{Boot, Firmware, Truth};
 use super::verifier::Verifier;
 
 /// Reason token for boot_aggregate where the quote does not cover PCR 0 to 9.
 const UNCHECKED: &str = "boot-aggregate-unchecked";
+
+/// Reason token for a boot log that shows something else than was measured.
+const LIES: &str = "boot-log-does-not-replay";
+
+/// Reason token for a buffer that no reference values name.
+const BUFFER: &str = "buffer-unknown";
+
+/// Reason token while records or a boot log are awaited.
+const INCOMPLETE: &str = "log-incomplete";
 
 /// What was seen of one device so far.
 #[derive(Clone, Debug, Default)]
@@ -74,7 +85,7 @@ impl Witness {
             .boots()
             .get(boot.reset_count as usize)
             .ok_or_else(|| format!("a boot that never was: resetCount {}", boot.reset_count))?;
-        content(&known, truth, has_boot_pcrs(agent))?;
+        content(&known, truth, &firmware(verifier, agent)?)?;
         self.verdicts = self.verdicts.max(known.verdicts);
         self.certified = self.certified.max((boot.reset_count, boot.certified));
         let quoted_at = Verifier::virtual_time(boot.quoted_at);
@@ -122,28 +133,56 @@ impl Witness {
     }
 }
 
-/// Whether the quotes cover what boot_aggregate is made of.
-fn has_boot_pcrs(agent: &Agent) -> bool {
-    agent.setup.pcrs & 0x3ff == 0x3ff
+/// What is known of the firmware of a device.
+struct OfFirmware {
+    /// The quotes cover what boot_aggregate is made of.
+    boot_pcrs: bool,
+    /// The quotes cover some of what a boot log shows.
+    judged: bool,
+    /// It shows another log than it measures.
+    lies: bool,
+    /// The log that it shows is with the verifier, or it shows none.
+    here: bool,
+    /// Reference values expect something of the log.
+    expected: bool,
+}
+
+fn firmware(verifier: &Verifier, agent: &Agent) -> Result<OfFirmware, String> {
+    let here = match agent.boot_log() {
+        Some(digest) => verifier.store().has_boot_log(&digest),
+        None => Ok(true),
+    };
+    Ok(OfFirmware {
+        boot_pcrs: agent.setup.pcrs & 0x3ff == 0x3ff,
+        judged: agent.setup.pcrs & 0x3ff != 0,
+        lies: matches!(agent.setup.firmware, Firmware::Lies(..)),
+        here: here.map_err(|error| error.to_string())?,
+        expected: verifier.expects_boot_logs(),
+    })
 }
 
 /// Whether verdict and deviations are those that the certified records deserve.
-fn content(known: &Known, truth: &Boot, boot_pcrs: bool) -> Result<(), String> {
+fn content(known: &Known, truth: &Boot, firmware: &OfFirmware) -> Result<(), String> {
+    let boot_pcrs = firmware.boot_pcrs;
     let boot = &known.boot;
     let certified = usize::try_from(boot.certified).unwrap_or(usize::MAX);
-    let covered = truth.known.get(..certified).ok_or_else(|| {
+    let covered = truth.records.get(..certified).ok_or_else(|| {
         format!(
             "{certified} records certified, {} measured",
-            truth.known.len()
+            truth.records.len()
         )
     })?;
     let unknown: Vec<u64> = (0..)
         .zip(covered)
-        .filter(|(_, known)| !**known)
+        .filter(|(_, truth)| **truth != Truth::Known)
         .map(|(number, _)| number)
         .collect();
-    let mut named = Vec::new();
+    let (mut named, mut caught) = (Vec::new(), false);
     for deviation in &known.deviations {
+        if firmware.lies && firmware.here && deviation.reason == LIES {
+            caught = true;
+            continue;
+        }
         if !boot_pcrs && deviation.reason == UNCHECKED && deviation.record == Some(0) {
             continue;
         }
@@ -167,15 +206,27 @@ fn content(known: &Known, truth: &Boot, boot_pcrs: bool) -> Result<(), String> {
             _ => Err(format!("{certified} records certified, and no verdict")),
         };
     };
+    let bad = caught || covered.contains(&Truth::Unknown);
+    let buffer = covered.contains(&Truth::Buffer);
     // A clock that has not caught up after a power cut; and what cannot be checked without boot PCRs.
-    let may_warn = |reason: &str| reason == "clock-unsafe" || (!boot_pcrs && reason == UNCHECKED);
+    let may_warn = |reason: &str| match reason {
+        "clock-unsafe" => true,
+        UNCHECKED => !boot_pcrs,
+        BUFFER => buffer,
+        _ => false,
+    };
+    // The log counts with the next quote after it.
+    let awaited = firmware.expected && boot.boot_log.as_ref().is_some_and(|log| log.due);
+    let complete = !firmware.expected || firmware.here;
     let right = match verdict.tier {
-        Tier::Contraindicated => !unknown.is_empty(),
-        Tier::Affirming => unknown.is_empty() && certified > 0 && boot_pcrs,
-        Tier::Warning => {
-            unknown.is_empty() && verdict.reasons.iter().all(|reason| may_warn(reason))
+        Tier::Contraindicated => bad,
+        Tier::Affirming => !bad && !buffer && certified > 0 && boot_pcrs && complete,
+        Tier::Warning => !bad && complete && verdict.reasons.iter().all(|reason| may_warn(reason)),
+        Tier::None => {
+            let (first, rest) = verdict.reasons.split_first().ok_or("a verdict of none")?;
+            let rest = rest.iter().all(|reason| may_warn(reason));
+            !bad && awaited && first == INCOMPLETE && rest
         }
-        Tier::None => false,
     };
     if !right {
         return Err(format!(
@@ -200,5 +251,24 @@ pub(super) fn settled(verifier: &Verifier, agent: &Agent) -> Result<(), String> 
             machine.extended(),
         ));
     }
-    content(&known, &machine.boots()[current], has_boot_pcrs(agent))
+    let firmware = firmware(verifier, agent)?;
+    content(&known, &machine.boots()[current], &firmware)?;
+    if !firmware.judged {
+        // Nothing to compare a boot log with: it is not asked for.
+        return Ok(());
+    }
+    if !firmware.here {
+        return Err("the boot log has not arrived".to_owned());
+    }
+    if boot.boot_log.as_ref().is_some_and(|log| log.due) {
+        return Err("the boot log is not judged".to_owned());
+    }
+    let told = known.deviations.iter().any(|d| d.reason == LIES);
+    if told != firmware.lies {
+        return Err(format!(
+            "a boot log that lies: {}, named: {told}",
+            firmware.lies
+        ));
+    }
+    Ok(())
 }

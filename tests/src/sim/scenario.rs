@@ -9,8 +9,10 @@ use mote_verifier::engine::Settings;
 
 use super::agent::Setup;
 use super::link::{Direction, Link};
+use super::machine::{Firmware, Truth};
 use super::rng::Rng;
-use super::{Action, Sim, roomy_thread};
+use super::{Action, Sim};
+use crate::soft_boot::boot_log;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -21,15 +23,17 @@ const HOUR: Duration = Duration::from_secs(3600);
 /// the log.
 pub const LIVENESS: Duration = HOUR;
 
-/// Most bytes that a session costs before its log: hello twice, with keys, and open, each sent five
-/// times (RFC 7252, 4.8: `MAX_RETRANSMIT` is 4).
-const SESSION_BYTES: u64 = 5 * (2 * 400 + 1000);
+/// Times that a datagram is sent at most (RFC 7252, 4.8: `MAX_RETRANSMIT` is 4).
+const SENT: u64 = 5;
+
+/// Most bytes that a session costs before its log: hello twice, with keys, and open.
+const SESSION_BYTES: u64 = SENT * (2 * 400 + 1000);
 
 /// Most bytes that a heartbeat costs without new records.
-const BEAT_BYTES: u64 = 5 * 700;
+const BEAT_BYTES: u64 = SENT * 700;
 
-/// Most bytes that a record costs: sent five times, with its share of the messages around it.
-const RECORD_BYTES: u64 = 5 * 400;
+/// Most bytes that a record costs, with its share of the messages around it.
+const RECORD_BYTES: u64 = SENT * 400;
 
 /// A run in which something happened that must not.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,8 +91,9 @@ fn play(seed: u64) -> Result<Summary, String> {
     let storm = interval * dice.between(4, 12) as u32;
     let mut sim = Sim::new(seed, settings);
     let agents = dice.between(1, 3) as usize;
+    let fleet = Fleet::new(&mut sim, &mut dice);
     for _ in 0..agents {
-        let setup = setup(&mut dice);
+        let setup = setup(&mut dice, &fleet);
         let agent = sim.add_agent(setup);
         sim.at(dice.time(30 * SECOND), Action::PowerOn(agent));
     }
@@ -148,23 +153,66 @@ fn settings(dice: &mut Rng) -> Settings {
     }
 }
 
-fn setup(dice: &mut Rng) -> Setup {
+/// What the devices of a run have in common.
+struct Fleet {
+    /// Boot logs of its models; none if it has no firmware that writes one.
+    logs: Vec<Vec<u8>>,
+    /// Reference values expect something of them.
+    expected: bool,
+}
+
+impl Fleet {
+    fn new(sim: &mut Sim, dice: &mut Rng) -> Self {
+        let models = *dice.pick(&[0, 0, 1, 1, 2]);
+        let logs: Vec<_> = (1..=models)
+            .map(|model| boot_log(model, dice.between(300, 4_000) as usize))
+            .collect();
+        let expected = models > 0 && dice.percent(40);
+        if expected {
+            sim.expect_boot_logs(&logs);
+        }
+        if let Some(log) = logs.first().filter(|_| dice.percent(30)) {
+            sim.know_boot_log(log);
+        }
+        Fleet { logs, expected }
+    }
+
+    fn firmware(&self, dice: &mut Rng) -> Firmware {
+        if self.logs.is_empty() || (!self.expected && dice.percent(20)) {
+            return Firmware::Silent;
+        }
+        let log = dice.pick(&self.logs).clone();
+        if !self.expected && dice.percent(15) {
+            // The log of a model that it is not.
+            return Firmware::Lies(boot_log(99, 500), log);
+        }
+        Firmware::Logs(log)
+    }
+}
+
+fn setup(dice: &mut Rng, fleet: &Fleet) -> Setup {
+    // As often the narrowest as the usual ones.
+    let datagram = *dice.pick(&[64, 80, 127, 256, 512, 1024, 1024]);
     let link = Link {
-        up: direction(dice),
-        down: direction(dice),
+        up: direction(dice, datagram),
+        down: direction(dice, datagram),
     };
     Setup {
         link,
-        datagram: link.up.mtu.min(1024),
+        datagram,
         // With and without boot PCRs.
-        pcrs: *dice.pick(&[0x7ff, 0x4ff, 0x400]),
+        pcrs: match fleet.expected {
+            true => 0x7ff,
+            false => *dice.pick(&[0x7ff, 0x7ff, 0x4ff, 0x400]),
+        },
         files: dice.between(0, 40) as usize,
         race: *dice.pick(&[0, 20, 60]),
+        firmware: fleet.firmware(dice),
         ..Setup::default()
     }
 }
 
-fn direction(dice: &mut Rng) -> Direction {
+fn direction(dice: &mut Rng, datagram: usize) -> Direction {
     let delay = match dice.below(6) {
         0..3 => dice.time(SECOND),
         3 => dice.time(5 * SECOND),
@@ -178,7 +226,8 @@ fn direction(dice: &mut Rng) -> Direction {
         jitter: *dice.pick(&[Duration::ZERO, SECOND, 10 * SECOND]),
         reorder: *dice.pick(&[0, 0, 10, 30]),
         detour: dice.time(2 * MINUTE),
-        mtu: *dice.pick(&[900, 1024, 1280, 2560]),
+        // Nothing of either side is ever larger than the agent was told.
+        mtu: *dice.pick(&[datagram, datagram, 1280]),
     }
 }
 
@@ -188,7 +237,13 @@ fn trouble(sim: &mut Sim, dice: &mut Rng, agent: usize, storm: Duration) -> u64 
     let link = sim.agent(agent).setup.link;
     for _ in 0..count {
         let at = dice.time(storm);
-        match dice.below(12) {
+        match dice.below(13) {
+            12 => {
+                // Up to some twenty datagrams, whatever their size.
+                let most = 20 * sim.agent(agent).setup.datagram as u64;
+                let len = dice.between(1, most.min(20_000)) as usize;
+                sim.at(at, Action::MeasureBuffer(agent, len));
+            }
             0..3 => sim.at(at, Action::Measure(agent, true)),
             3 => sim.at(at, Action::Measure(agent, false)),
             4 => {
@@ -240,31 +295,45 @@ fn verifier_trouble(sim: &mut Sim, dice: &mut Rng, storm: Duration) -> u64 {
 
 /// On a sound link, with nothing new: one datagram each way for each heartbeat, and the truth.
 fn steady(sim: &mut Sim, interval: Duration) -> Result<(), String> {
-    let before: Vec<_> = sim
-        .agents()
-        .iter()
-        .map(|a| (a.up, a.appraisals.len()))
-        .collect();
+    let before: Vec<_> = sim.agents().iter().map(|a| a.appraisals.len()).collect();
+    let begin = sim.now().as_millis() as u64;
     sim.run_until(sim.now() + 3 * interval);
-    for (index, (agent, (up, appraisals))) in sim.agents().iter().zip(before).enumerate() {
+    for (index, (agent, appraisals)) in sim.agents().iter().zip(before).enumerate() {
         let beats = (agent.appraisals.len() - appraisals) as u64;
-        let sent = agent.up.datagrams - up.datagrams;
+        // A heartbeat that has begun when time is up, and is not answered yet, is not one of these.
+        let end = agent.appraisals.last().map_or(0, |last| last.at);
+        let sent = agent.sent.iter().filter(|at| **at > begin && **at <= end);
+        let sent = sent.count() as u64;
+        let each = match agent.setup.datagram {
+            // The quote in blocks of 16 bytes, the answer in blocks of 32.
+            0..128 => 12,
+            // Perhaps the answer names many reasons.
+            128..512 => 2,
+            _ => 1,
+        };
         // An expired nonce costs a second round trip each time.
-        if beats < 3 || sent > 2 * beats {
+        if beats < 3 || sent > 2 * each * beats {
             return Err(format!(
                 "agent {index}: {sent} datagrams for {beats} heartbeats in three intervals"
             ));
         }
-        let unknown = agent
-            .machine()
-            .boots()
-            .last()
-            .is_some_and(|b| b.known.contains(&false));
-        let tier = match (unknown, agent.setup.pcrs & 0x3ff) {
-            (true, _) => Tier::Contraindicated,
-            (false, 0x3ff) => Tier::Affirming,
-            // boot_aggregate cannot be checked.
-            (false, _) => Tier::Warning,
+        let machine = agent.machine();
+        let has = |truth: Truth| {
+            machine
+                .boots()
+                .last()
+                .is_some_and(|b| b.records.contains(&truth))
+        };
+        let boot_pcrs = agent.setup.pcrs & 0x3ff == 0x3ff;
+        let lies = matches!(agent.setup.firmware, Firmware::Lies(..));
+        let lies = lies && agent.setup.pcrs & 0x3ff != 0;
+        let tier = if has(Truth::Unknown) || lies {
+            Tier::Contraindicated
+        } else if has(Truth::Buffer) || !boot_pcrs {
+            // Nobody has named the buffer; boot_aggregate cannot be checked.
+            Tier::Warning
+        } else {
+            Tier::Affirming
         };
         let told = agent.appraisals.last().map(|appraisal| appraisal.tier);
         if told != Some(tier) {
@@ -278,12 +347,23 @@ fn steady(sim: &mut Sim, interval: Duration) -> Result<(), String> {
 fn budget(sim: &Sim, interval: Duration) -> Result<(), String> {
     for (index, agent) in sim.agents().iter().enumerate() {
         let machine = agent.machine();
-        let records: usize = machine.boots().iter().map(|boot| boot.known.len()).sum();
+        let records: usize = machine.boots().iter().map(|b| b.records.len()).sum();
+        let buffered: u64 = machine.boots().iter().map(|b| b.buffered).sum();
+        let boot_log = agent.setup.firmware.shown().map_or(0, <[u8]>::len) as u64;
+        // Of a datagram of 64 bytes, 16 are payload, or even less.
+        let frames = match agent.setup.datagram {
+            0..128 => 5,
+            128..512 => 2,
+            _ => 1,
+        };
         let heartbeats = sim.now().as_secs() / interval.as_secs() + 1;
         let failures = (agent.unreachable.len() + agent.refused.len()) as u64;
-        let allowed = SESSION_BYTES * (2 + agent.sessions + failures)
-            + BEAT_BYTES * heartbeats
-            + RECORD_BYTES * records as u64;
+        // A boot log is sent once more when somebody else has spoilt it, or a crash has cost some of it.
+        let allowed = frames
+            * (SESSION_BYTES * (2 + agent.sessions + failures)
+                + BEAT_BYTES * heartbeats
+                + RECORD_BYTES * records as u64
+                + 2 * SENT * (buffered + boot_log));
         if agent.up.bytes > allowed {
             let sent = agent.up.bytes;
             return Err(format!(
@@ -329,9 +409,7 @@ pub fn run_many(first: u64, count: u64, threads: usize) -> (Vec<Failure>, Summar
     let mut failures = Vec::new();
     let mut sum = Summary::default();
     std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads.max(1))
-            .map(|_| roomy_thread(scope, work))
-            .collect();
+        let workers: Vec<_> = (0..threads.max(1)).map(|_| scope.spawn(work)).collect();
         for worker in workers {
             // `run` catches what a run panics with.
             if let Ok((failed, summary)) = worker.join() {

@@ -3,19 +3,23 @@
 use std::net::SocketAddr;
 use std::sync::OnceLock;
 
+use mote_schemas::bootlog::BootLog;
 use mote_schemas::time::Instant;
 use mote_verifier::admission::{AdmissionRules, EkId};
 use mote_verifier::engine::{Engine, Now, Settings};
-use mote_verifier::manifest::{FileDigest, FileEntry, Manifest, StaticPcrs, sign};
+use mote_verifier::manifest::{
+    BootExpectations, FileDigest, FileEntry, Manifest, StaticPcrs, sign,
+};
 use mote_verifier::policy::trust_and_add;
 use mote_verifier::signing_key::SigningKey;
 use mote_verifier::store::{Change, DeviceRecord, Durability, Store};
+use sha2::{Digest, Sha256};
 
 use super::machine::recording;
 use super::store::{Disk, MemoryStore};
 use crate::process::TempDir;
 use mote_schemas::message::DeviceId;
-use mote_schemas::tpm::Public;
+use mote_schemas::tpm::{HashAlg, Public};
 
 /// Unix milliseconds at virtual time 0.
 const EPOCH: u64 = 1_790_000_000_000;
@@ -29,6 +33,7 @@ pub struct Verifier {
     rules: AdmissionRules,
     started: u64,
     point: [u8; 65],
+    expects_boot_logs: bool,
 }
 
 impl Verifier {
@@ -48,6 +53,7 @@ impl Verifier {
             settings,
             rules: AdmissionRules::default(),
             started: 0,
+            expects_boot_logs: false,
         };
         verifier.start(0);
         verifier
@@ -56,6 +62,48 @@ impl Verifier {
     /// The public key that agents pin.
     pub fn point(&self) -> &[u8; 65] {
         &self.point
+    }
+
+    /// Adds a manifest that allows what these boot logs show in PCR 1, and nothing else there.
+    ///
+    /// # Panics
+    /// When they are no boot logs.
+    pub fn expect_boot_logs(&mut self, logs: &[Vec<u8>]) {
+        let mut allowed = Vec::new();
+        for log in logs {
+            let log = BootLog::parse(log).unwrap_or_else(|error| panic!("{error}"));
+            let events = log.events().filter(|e| e.is_extended() && e.pcr == 1);
+            allowed.extend(events.filter_map(|event| event.digest(HashAlg::Sha256)));
+        }
+        let expected = BootExpectations {
+            events: [(1, allowed)].into(),
+            ..BootExpectations::default()
+        };
+        let added = manifest(Vec::new(), expected).unwrap_or_else(|error| panic!("{error}"));
+        self.commit(&added);
+        self.expects_boot_logs = true;
+    }
+
+    /// Whether there is no good verdict without a boot log.
+    pub fn expects_boot_logs(&self) -> bool {
+        self.expects_boot_logs
+    }
+
+    /// Keeps a boot log, as if some device had sent it before.
+    ///
+    /// # Panics
+    /// Never: the disk takes it.
+    pub fn know_boot_log(&mut self, log: &[u8]) {
+        self.commit(&[Change::PutBootLog {
+            digest: Sha256::digest(log).into(),
+            bytes: log.to_vec(),
+            at: EPOCH,
+        }]);
+    }
+
+    fn commit(&mut self, changes: &[Change]) {
+        let committed = self.disk.open().commit(changes, Durability::Immediate);
+        committed.unwrap_or_else(|error| panic!("{error}"));
     }
 
     /// Admits the device with this endorsement key; takes effect at the next start.
@@ -151,13 +199,18 @@ fn references() -> &'static [Change; 2] {
                 digests: vec![FileDigest(digest)],
             });
         }
-        let key = SigningKey::generate().map_err(|error| error.to_string())?;
-        let exclusions = Vec::new();
-        let pcrs = StaticPcrs::default();
-        let manifest = Manifest::new("recorded", "1", None, files, exclusions, pcrs)
-            .map_err(|error| error.to_string())?;
-        let bytes = sign(&manifest, &key).map_err(|error| error.to_string())?;
-        trust_and_add(key.public_key(), bytes).map_err(|error| error.to_string())
+        manifest(files, BootExpectations::default())
     };
     REFERENCES.get_or_init(|| make().unwrap_or_else(|error| panic!("{error}")))
+}
+
+fn manifest(files: Vec<FileEntry>, boot: BootExpectations) -> Result<[Change; 2], String> {
+    let name = if files.is_empty() { "boot" } else { "recorded" };
+    let key = SigningKey::generate().map_err(|error| error.to_string())?;
+    let (exclusions, pcrs) = (Vec::new(), StaticPcrs::default());
+    let manifest = Manifest::new(name, "1", None, files, exclusions, pcrs)
+        .and_then(|manifest| manifest.with_boot(boot))
+        .map_err(|error| error.to_string())?;
+    let bytes = sign(&manifest, &key).map_err(|error| error.to_string())?;
+    trust_and_add(key.public_key(), bytes).map_err(|error| error.to_string())
 }

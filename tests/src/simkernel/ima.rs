@@ -58,24 +58,50 @@ impl Record {
                 "a path has 1 to 4096 bytes, none NUL".into(),
             ));
         }
-        let mut data = Vec::new();
         let d_ng = [bank.name().as_bytes(), b":\0", digest].concat();
-        for field in [d_ng, [path.as_bytes(), b"\0"].concat(), Vec::new()] {
-            data.extend((field.len() as u32).to_le_bytes());
-            data.extend(field);
-        }
+        let data = template_data(&[&d_ng, &[path.as_bytes(), b"\0"].concat(), b""]);
+        Ok(Self::whole(TEMPLATE, path, &shown(&data), &data))
+    }
+
+    /// A record of any other template but `ima`: the `fields`, each without its length.
+    pub fn of_fields(template: &str, path: &str, fields: &[&[u8]]) -> Self {
+        let data = template_data(fields);
+        Self::whole(template.as_bytes(), path, &Bank::Sha1.digest(&data), &data)
+    }
+
+    /// An ima-buf record: the kernel measured `buffer` as `name`, a key for example
+    /// (`ima_template_desc_buf`: d-ng, n-ng, buf).
+    pub fn buffer(name: &str, buffer: &[u8]) -> Self {
+        let digest = [b"sha256:\0", &Bank::Sha256.digest(buffer)[..]].concat();
+        let path = [name.as_bytes(), b"\0"].concat();
+        Self::of_fields("ima-buf", name, &[&digest, &path, buffer])
+    }
+
+    /// The same measurement under another template's name, which no PCR covers.
+    #[must_use]
+    pub fn labelled(&self, template: &str) -> Self {
+        let shown = &self.bytes[4..4 + SHOWN_DIGEST];
+        Self::whole(template.as_bytes(), &self.path, shown, self.template_data())
+    }
+
+    fn whole(template: &[u8], path: &str, shown: &[u8], data: &[u8]) -> Self {
         let mut bytes = u32::from(PCR).to_le_bytes().to_vec();
-        bytes.extend(shown(&data));
-        bytes.extend((TEMPLATE.len() as u32).to_le_bytes());
-        bytes.extend(TEMPLATE);
+        bytes.extend(shown);
+        bytes.extend((template.len() as u32).to_le_bytes());
+        bytes.extend(template);
         bytes.extend((data.len() as u32).to_le_bytes());
         let start = bytes.len();
         bytes.extend(data);
-        Ok(Self {
+        Self {
             bytes,
             data: start,
             path: path.to_owned(),
-        })
+        }
+    }
+
+    /// Name of the template, or its format string.
+    pub fn template(&self) -> &[u8] {
+        &self.bytes[4 + SHOWN_DIGEST + 4..self.data - 4]
     }
 
     /// The template data: what is hashed for each bank.
@@ -111,6 +137,15 @@ impl Record {
             })
             .ok_or_else(|| Error::Malformed(format!("d-ng of {}", self.path)))
     }
+}
+
+fn template_data(fields: &[&[u8]]) -> Vec<u8> {
+    let mut data = Vec::new();
+    for field in fields {
+        data.extend((field.len() as u32).to_le_bytes());
+        data.extend(*field);
+    }
+    data
 }
 
 /// Cuts a binary list of template ima-ng or ima-sig into its records.

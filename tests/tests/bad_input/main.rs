@@ -6,10 +6,13 @@
 #![allow(clippy::unwrap_used)]
 
 mod addresses;
+mod blocks;
 mod cbor;
 mod coap;
 mod identities;
+mod labels;
 mod logs;
+mod long_records;
 mod quotes;
 mod sessions;
 

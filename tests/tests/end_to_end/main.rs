@@ -5,6 +5,7 @@
 
 mod admission;
 mod kill;
+mod narrow;
 mod two_devices;
 mod writes_nothing;
 

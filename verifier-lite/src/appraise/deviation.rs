@@ -33,6 +33,8 @@ pub enum Fault {
     BufferUnknown,
     /// A template that is not known here: what it measured cannot be judged.
     TemplateUnknown,
+    /// A template that does not begin with digest and name: neither is believed.
+    TemplateOrder,
     /// The record is not what its template says it is, or has no digest or no name.
     TemplateMalformed,
 }
@@ -52,6 +54,7 @@ impl Fault {
             Fault::MeasurementViolation => Reason::MeasurementViolation,
             Fault::BufferUnknown => Reason::BufferUnknown,
             Fault::TemplateUnknown => Reason::TemplateUnknown,
+            Fault::TemplateOrder => Reason::TemplateOrder,
             Fault::TemplateMalformed => Reason::TemplateMalformed,
         }
     }

@@ -2,8 +2,9 @@
 //!
 //! Takes only [`Certified`] records: content is never judged before integrity. Two things in a certified
 //! record are still the peer's word, since no PCR covers them: the name of its template, and everything
-//! in a violation. So neither may turn a verdict for the better: a file is one by its path, whatever the
-//! template says, and a violation is reported whether or not its path is excluded. A signature is a
+//! in a violation. So neither may turn a verdict for the better. Digest and path are the first two fields or
+//! none (`mote_schemas::ima`, `template`, argues each way of relabelling); a file is one by its path, whatever
+//! the template says; and a violation is reported whether or not its path is excluded. A signature is a
 //! measured field like any other, and means the same wherever the template's name says it stands: over
 //! these contents, by a key that is allowed.
 
@@ -13,7 +14,7 @@ mod reference;
 pub use deviation::{Appraisal, Deviation, Fault, MeasuredDigest};
 pub use reference::{KnownFile, ReferenceLookup};
 
-use mote_schemas::ima::{Endian, FileDigest, TemplateData};
+use mote_schemas::ima::{Endian, FileDigest, TemplateData, is_signature};
 use mote_schemas::message::Tier;
 use mote_schemas::tpm::{HashAlg, hash};
 
@@ -113,7 +114,13 @@ fn judge<'a, E: LogEntry, R: ReferenceLookup + ?Sized>(
         Endian::Little => Endian::Big,
         Endian::Big => Endian::Little,
     };
-    let data = in_order(endian).or_else(|error| in_order(other).map_err(|_| error));
+    let (data, endian) = match in_order(endian) {
+        Err(error) => match in_order(other) {
+            Ok(data) => (Ok(data), other),
+            Err(_) => (Err(error), endian),
+        },
+        data => (data, endian),
+    };
     let (path, measured) = match &data {
         Ok(data) => (data.name().unwrap_or_default(), data.file_digest()),
         Err(_) => (&[][..], None),
@@ -141,6 +148,12 @@ fn judge<'a, E: LogEntry, R: ReferenceLookup + ?Sized>(
                 Found::new(Fault::TemplateUnknown, path, None).with_note(entry.template_name())
             );
         }
+        // Not even the path, which a policy might exclude.
+        Ok(data) if !data.is_anchored() => {
+            return Err(
+                Found::new(Fault::TemplateOrder, &[], None).with_note(entry.template_name())
+            );
+        }
         Ok(data) => data,
     };
     let Some(measured) = measured.filter(|_| !path.is_empty()) else {
@@ -153,9 +166,9 @@ fn judge<'a, E: LogEntry, R: ReferenceLookup + ?Sized>(
         judge_buffer(path, measured, data.buffer(), reference, learned)
     } else {
         judge_file(path, measured, reference, |keyring| {
-            ima_signature::verify(&data, endian, |id| {
-                let mut keys = keyring.keys(id);
-                keys.extend(learned.keys(id));
+            ima_signature::verify(&data, endian, |signer| {
+                let mut keys = keyring.keys(signer);
+                keys.extend(learned.keys(signer));
                 keys
             })
             .map(|_| ())
@@ -197,11 +210,19 @@ fn judge_boot_aggregate<'a>(
 
 /// Whether this is a measured buffer: the template has one, and it hashes to the digest. The template's
 /// name is the peer's word, but buffers have the kernel's names, which are no absolute paths.
+///
+/// Nor is every file's name: of one in a detached mount the kernel knows the last part alone
+/// (`ima_d_path`). So what could be a signature is taken for one, or a file whose content is its own
+/// `security.ima` would pass for a buffer, which weighs less.
 fn is_buffer(path: &[u8], measured: &FileDigest<'_>, data: &TemplateData<'_>) -> bool {
     let (Some(buffer), Some(digest)) = (data.buffer(), measured.to_digest()) else {
         return false;
     };
-    !path.starts_with(b"/") && hash(digest.alg(), &[buffer]) == digest
+    let of_bytes = matches!(measured.digest_type, "" | "ima");
+    of_bytes
+        && !path.starts_with(b"/")
+        && !is_signature(buffer)
+        && hash(digest.alg(), &[buffer]) == digest
 }
 
 fn judge_buffer<'a, R: ReferenceLookup + ?Sized>(
@@ -291,7 +312,9 @@ fn judge_file<'a, R: ReferenceLookup + ?Sized>(
 /// What a signature that does not hold makes of an unknown file.
 fn fault_of(error: &SignatureError) -> Fault {
     match error {
-        SignatureError::Header(_) | SignatureError::Invalid(_) => Fault::FileSignatureInvalid,
+        SignatureError::Header(_) | SignatureError::Invalid(_) | SignatureError::Appended(_) => {
+            Fault::FileSignatureInvalid
+        }
         SignatureError::UnknownSigner(_) => Fault::FileSignerUnknown,
         // It says nothing about these contents.
         SignatureError::Absent

@@ -41,11 +41,13 @@ fn record(by: &str) -> DeviceRecord {
             guessed: None,
             in_full: None,
             padded_banks: None,
+            restarted: None,
             boot_log: None,
         }),
         last_seen: None,
         session: None,
         software: None,
+        token: None,
     }
 }
 

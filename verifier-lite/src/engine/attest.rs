@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use log::{debug, warn};
 use mote_schemas::ima::Endian;
-use mote_schemas::message::{Beat, PcrBanks, Ranges, Tier, Wants};
+use mote_schemas::message::{Anchor, Beat, PcrBanks, Ranges, Tier, Wants};
 use mote_schemas::pcr::PcrValues;
 use mote_schemas::reason::{Reason, Severity};
 use mote_schemas::tpm::{ClockInfo, HashAlg, PcrSelection, Public};
@@ -21,13 +21,16 @@ use super::outcome::Refusal;
 use super::{Engine, Internal, Now, Settings, boot, boot_log};
 use crate::appraise::{ReferenceLookup, appraise_next};
 use crate::ima_signature::LearnedKeys;
+use crate::log_entry::LogEntry as _;
 use crate::policy::{EffectivePolicy, Policies, Settled, reappraise, settle};
-use crate::prefix::{Certified, IMA_PCR, LogState, Outcome, PendingLog, PrefixError, values_of};
+use crate::prefix::{
+    Certified, IMA_PCR, LogState, Outcome, PendingLog, PrefixError, values_by_bank, values_of,
+};
 use crate::quote::{Continuity, VerifiedQuote};
 use crate::signature::VerifyingKey;
 use crate::store::{
-    Admission, BootState, Change, Content, Deviation, DeviceId, DeviceRecord, Durability,
-    OutstandingQuote, PcrBank, PcrValue, Record, RecordId, Store, VerdictRecord,
+    Admission, BootState, Change, Deviation, DeviceId, DeviceRecord, Durability, OutstandingQuote,
+    PcrBank, PcrValue, Record, RecordId, Store, VerdictRecord,
 };
 
 /// Records loaded from the store at once.
@@ -44,6 +47,12 @@ pub(super) struct Standing {
     pub(super) records: Ranges,
     /// Offset from which the boot log is wanted.
     pub(super) boot_log: Option<u32>,
+    /// Offset from which the next record is wanted, after a part of it.
+    pub(super) record_offset: Option<u32>,
+    /// Number of the record with which the device's list begins.
+    pub(super) first: Option<u64>,
+    /// Number of the first record that the device must keep.
+    pub(super) released: Option<u64>,
 }
 
 impl Standing {
@@ -67,6 +76,8 @@ pub(super) struct Attestation<'e> {
     record: DeviceRecord,
     /// Records stored of this boot, certified or not, before this message.
     stored: u64,
+    /// Records of this boot that a quote had certified before this message.
+    certified_before: u64,
     /// Records that this message brings.
     new: Vec<Record>,
     /// Records of this message that could not be resolved from their prefix.
@@ -92,6 +103,7 @@ impl<'e> Attestation<'e> {
         };
         record.last_seen = Some(now.unix);
         let store = engine.store.as_ref();
+        let certified_before = record.boot.as_ref().map_or(0, |boot| boot.certified);
         let mut attestation = Attestation {
             store,
             policies: &engine.policies,
@@ -101,6 +113,7 @@ impl<'e> Attestation<'e> {
             device,
             record,
             stored,
+            certified_before,
             new: Vec::new(),
             unresolved: Ranges::default(),
             fresh: None,
@@ -114,18 +127,24 @@ impl<'e> Attestation<'e> {
 
     /// Appraises what is stored anew, if that was under another policy than the device has now.
     fn follow_policy(&mut self) -> Result<(), Internal> {
-        let due = self.record.boot.as_ref();
-        if !due.is_some_and(|boot| reappraise::is_due(boot, &self.policy)) {
+        if !reappraise::is_due(&self.record, &self.policy) {
             return Ok(());
         }
         let (device, policy, now) = (&self.device, &self.policy, self.now.unix);
         let anew = reappraise::reappraise(self.store, device, &self.record, policy, now)?;
         if let (Some(anew), Some(boot)) = (anew, &mut self.record.boot) {
             boot.content = anew.content;
+            boot_log::due_again(boot, anew.awaits_log);
             self.changes.extend(anew.changes);
             self.must_be_durable();
         }
         Ok(())
+    }
+
+    /// The boot that was heard of last, and the records stored of it.
+    pub(super) fn log_end(&self) -> Option<(u64, u64)> {
+        let boot = self.record.boot.as_ref()?;
+        Some((boot.number, self.stored))
     }
 
     pub(super) fn is_admitted(&self) -> bool {
@@ -151,8 +170,12 @@ impl<'e> Attestation<'e> {
             Some(boot) => match verified.continuity(&clock_of(boot)) {
                 Err(error) => return Err(Refusal::new(error.reason(), &error)),
                 Ok(Continuity::Rebooted) => None,
+                Ok(Continuity::SameBoot) => self.record.boot.take(),
                 // A resume that started the PCRs over cannot be told from here; the replay will.
-                Ok(Continuity::SameBoot | Continuity::Resumed) => self.record.boot.take(),
+                Ok(Continuity::Resumed) => self.record.boot.take().map(|boot| BootState {
+                    restarted: Some(true),
+                    ..boot
+                }),
             },
         };
         let mut boot = same_boot.unwrap_or_else(|| self.new_boot());
@@ -172,6 +195,69 @@ impl<'e> Attestation<'e> {
         self.record.boot = Some(boot);
         self.fresh = Some(*verified);
         Ok(())
+    }
+
+    /// Finds the record with which the list of a device begins that deletes records, and counts those
+    /// that the quote may cover from there. What was deleted was certified first, so that it is here.
+    pub(super) fn locate(
+        &mut self,
+        anchor: Anchor,
+        records: u64,
+    ) -> Result<Result<u64, Refusal>, Internal> {
+        let first = match anchor {
+            Anchor::Whole => Some(0),
+            Anchor::Record(digest) => self.position(digest, records)?,
+        };
+        let Some(first) = first else {
+            let detail =
+                "the list begins with a record that is not certified here; reboot the device";
+            return Ok(Err(Refusal::new(Reason::LogDeleted, detail)));
+        };
+        if let Some(outstanding) = self.outstanding() {
+            outstanding.records = first.saturating_add(records);
+        }
+        Ok(Ok(first))
+    }
+
+    /// The certified record with this digest. A list grows only: `records` from there on reach at least
+    /// as far as what is stored.
+    fn position(&self, digest: [u8; 8], records: u64) -> Result<Option<u64>, Internal> {
+        let Some(boot) = self.record.boot.as_ref() else {
+            return Ok(None);
+        };
+        let mut number = self.stored.saturating_sub(records);
+        while number < boot.certified {
+            let ids = self.store.log(&self.device, boot.number, number, LOAD)?;
+            if ids.is_empty() {
+                return Err(Internal::Other("a stored log has a hole"));
+            }
+            for id in ids {
+                let record = self.store.record(&id)?;
+                let record = record.ok_or(Internal::Other("a stored record is gone"))?;
+                let found = Anchor::digest(&record.extend_digest(HashAlg::Sha256)) == digest;
+                if found && number < boot.certified {
+                    return Ok(Some(number));
+                }
+                number += 1;
+            }
+        }
+        Ok(None)
+    }
+
+    /// To a device that deletes: every record that a quote has certified. The commit that certifies them
+    /// is durable then, and with it all that was batched before: records, findings and verdict.
+    pub(super) fn release(&mut self, standing: &mut Standing, deletes: bool) {
+        let certified = self.record.boot.as_ref().map_or(0, |boot| boot.certified);
+        if deletes && certified > self.certified_before {
+            standing.released = Some(certified);
+            self.must_be_durable();
+        }
+    }
+
+    /// The same at the start of a session: also what an earlier reply has said, which may be lost.
+    pub(super) fn release_again(&mut self, standing: &mut Standing, deletes: bool) {
+        self.certified_before = 0;
+        self.release(standing, deletes);
     }
 
     /// Takes the digest of the boot log that the session's open has named.
@@ -194,25 +280,11 @@ impl<'e> Attestation<'e> {
             self.changes.push(Change::ClearDeviations(self.device));
         }
         self.stored = 0;
+        self.certified_before = 0;
         self.must_be_durable();
         BootState {
-            number,
-            reset_count: 0,
-            restart_count: 0,
-            clock: 0,
-            clock_safe: true,
-            since: self.now.unix,
             quoted_at,
-            certified: 0,
-            pcrs: Vec::new(),
-            log_pcrs: 0,
-            outstanding: None,
-            content: Content::default(),
-            quoted: None,
-            guessed: None,
-            in_full: None,
-            padded_banks: None,
-            boot_log: None,
+            ..BootState::new(number, self.now.unix)
         }
     }
 
@@ -308,6 +380,9 @@ impl<'e> Attestation<'e> {
         if ask {
             return Ok(Ok(self.ask_for_pcrs(Reason::QuoteOutstanding)));
         }
+        if matches!(error, PrefixError::DoesNotReplay { .. }) && self.start_over() {
+            return Ok(Ok(self.ask_for_pcrs(Reason::QuoteOutstanding)));
+        }
         let reason = self.name_replay_failure(error);
         if reason.severity() == Severity::Refused {
             return Ok(if self.fresh.is_some() {
@@ -323,6 +398,28 @@ impl<'e> Attestation<'e> {
         self.keep_records();
         // Nothing certified tells the next quote's pcrDigest.
         self.full_quote_wanted().map(Ok)
+    }
+
+    /// Whether the TPM was restarted with cleared PCRs (power lost while suspended to RAM, say): then this
+    /// is another boot, and its log is wanted from its first record. Only where records were certified
+    /// before: whatever does not replay from the start is false.
+    fn start_over(&mut self) -> bool {
+        let restarted = self.record.boot.as_ref();
+        let restarted = restarted.filter(|boot| boot.restarted == Some(true) && boot.certified > 0);
+        let Some(old) = restarted.cloned() else {
+            return false;
+        };
+        debug!("device {}: restarted; its log from the start", self.device);
+        self.record.boot = Some(BootState {
+            reset_count: old.reset_count,
+            restart_count: old.restart_count,
+            clock: old.clock,
+            clock_safe: old.clock_safe,
+            boot_log: old.boot_log,
+            ..self.new_boot()
+        });
+        self.new.clear();
+        true
     }
 
     /// The changes to commit, and how.
@@ -473,24 +570,30 @@ impl<'e> Attestation<'e> {
         let before = boot.clone();
         boot.certified = state.records;
         boot.log_pcrs = state.log_pcrs;
-        boot.pcrs = banks(state);
-        let expected = self.policy.boot();
-        let evidence = boot_log::evidence(self.store, &self.device, boot, expected)?;
-        if let Some(state) = boot.boot_log.as_mut().filter(|_| !evidence.awaited) {
-            state.due = false;
+        boot.pcrs = values_by_bank(state);
+        let (mut boot_found, mut waits) = (None, false);
+        // Seldom: the log may be large, and is read from the store.
+        if boot::is_due(&before, certified.prefix()) {
+            let expected = self.policy.boot();
+            let evidence = boot_log::evidence(self.store, &self.device, boot, expected)?;
+            if let Some(state) = &mut boot.boot_log {
+                state.due = evidence.awaited;
+            }
+            waits = evidence.waits;
+            boot_found = Some(boot::appraise(
+                &before,
+                certified.prefix(),
+                evidence.log.as_deref(),
+                &evidence.references,
+                self.now.unix,
+            ));
         }
-        let boot_found = boot::appraise(
-            &before,
-            certified.prefix(),
-            evidence.log.as_deref(),
-            &evidence.references,
-            self.now.unix,
-        );
         let padded = state.padded.iter().map(|alg| alg.to_u16()).collect();
         boot.padded_banks = Some(padded).filter(|banks: &Vec<u16>| !banks.is_empty());
         if let Some(quote) = boot.outstanding.take() {
             boot.quoted_at = quote.at;
         }
+        boot.restarted = None;
         // What was guessed has been confirmed, unless it is beyond this quote.
         if boot.certified == received {
             boot.guessed = None;
@@ -505,7 +608,7 @@ impl<'e> Attestation<'e> {
         let of_boot = boot_found.map_or_else(Vec::new, |found| found.deviations);
         let (ak, now) = (&self.record.ak_public, self.now.unix);
         let mut settled = settle(policy, ak, boot, content, appraisal, of_boot, now);
-        if evidence.waits {
+        if waits {
             settled.wait_for_log();
         }
         let Settled {
@@ -616,6 +719,7 @@ impl<'e> Attestation<'e> {
                 wants: Wants::default(),
                 records: self.wanted_in_full(),
                 boot_log,
+                ..Standing::default()
             },
             _ => Standing {
                 next_record: self.received(),
@@ -676,22 +780,4 @@ fn log_state(boot: &BootState) -> LogState {
             .collect(),
         values: values_of(&boot.pcrs),
     }
-}
-
-fn banks(state: &LogState) -> Vec<PcrBank> {
-    let mut banks: Vec<PcrBank> = Vec::new();
-    for ((alg, pcr), value) in &state.values {
-        let value = PcrValue {
-            index: *pcr as u8,
-            value: value.as_bytes().to_vec(),
-        };
-        match banks.last_mut() {
-            Some(bank) if bank.alg == alg.to_u16() => bank.values.push(value),
-            _ => banks.push(PcrBank {
-                alg: alg.to_u16(),
-                values: vec![value],
-            }),
-        }
-    }
-    banks
 }

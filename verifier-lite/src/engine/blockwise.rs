@@ -1,8 +1,9 @@
-//! hello in pieces, and the challenge in pieces (RFC 7959), for devices whose datagrams are smaller
-//! than what they have to say.
+//! Requests in pieces, and replies in pieces (RFC 7959), for devices whose datagrams are smaller than
+//! what there is to say: hello in the clear, everything else inside OSCORE (RFC 8613, 4.1.3.4.1).
 //!
-//! Memory is held only for addresses that have returned an Echo, one request and one reply of each,
-//! a fixed number in all. Whoever is pushed out is told to start over (4.08).
+//! In the clear, memory is held only for addresses that have returned an Echo, under OSCORE for whoever
+//! holds a session's keys: one request and one reply of each, a fixed number of either kind in all.
+//! Whoever is pushed out is told to start over (4.08).
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -13,7 +14,7 @@ use mote_schemas::limits::MAX_MESSAGE;
 use mote_schemas::time::Instant;
 
 use super::outcome::Outcome;
-use super::{Engine, Now, Peer};
+use super::{Internal, on_the_heap};
 
 /// Requests that may be in the making at once: 160 kB. A device takes seconds to send one.
 const REQUESTS: usize = 64;
@@ -21,44 +22,100 @@ const REQUESTS: usize = 64;
 /// Replies kept for their further blocks: less than 1 kB each.
 const REPLIES: usize = 256;
 
-/// How long a piece waits for the next: EXCHANGE_LIFETIME (RFC 7959, 2.5; RFC 7252, 4.8.2).
-const LIFETIME: Duration = Duration::from_secs(247);
+/// How long a piece waits for the next. RFC 7959, 2.5 wants at least EXCHANGE_LIFETIME, 247 s
+/// (RFC 7252, 4.8.2); on a slow link minutes pass each way, with retransmissions in between.
+const LIFETIME: Duration = Duration::from_secs(1200);
 
-struct Reply {
-    peer: Peer,
+struct Reply<O> {
+    owner: O,
     tag: Vec<u8>,
     payload: Vec<u8>,
     expires: Instant,
 }
 
-/// Transfers under way.
-pub(super) struct Transfers {
-    requests: Box<Assembler<Peer, MAX_MESSAGE, REQUESTS>>,
+/// Transfers under way, at most one each way for each owner `O`.
+pub(super) struct Transfers<O> {
+    requests: Box<Assembler<O, MAX_MESSAGE, REQUESTS>>,
     /// The oldest first.
-    replies: VecDeque<Reply>,
+    replies: VecDeque<Reply<O>>,
 }
 
-impl Transfers {
-    pub(super) fn new() -> Self {
-        Transfers {
-            requests: Box::new(Assembler::new(LIFETIME)),
+impl<O: Clone + Eq + Send> Transfers<O> {
+    pub(super) fn new() -> Result<Self, Internal> {
+        Ok(Transfers {
+            requests: on_the_heap(|| Assembler::new(LIFETIME))?,
             replies: VecDeque::new(),
-        }
+        })
     }
 
-    fn keep(&mut self, reply: Reply) {
-        self.replies.retain(|other| other.peer != reply.peer);
+    fn keep(&mut self, reply: Reply<O>) {
+        self.replies.retain(|other| other.owner != reply.owner);
         if self.replies.len() >= REPLIES {
             self.replies.pop_front();
         }
         self.replies.push_back(reply);
     }
 
-    fn kept(&self, now: Instant, peer: &Peer, tag: &[u8]) -> Option<&[u8]> {
+    fn kept(&self, now: Instant, owner: &O, tag: &[u8]) -> Option<&[u8]> {
         self.replies
             .iter()
-            .find(|reply| reply.peer == *peer && reply.tag == tag && now < reply.expires)
+            .find(|reply| reply.owner == *owner && reply.tag == tag && now < reply.expires)
             .map(|reply| reply.payload.as_slice())
+    }
+
+    /// The whole payload of a request, once it is there; until then, what to answer.
+    pub(super) fn whole<'b>(
+        &mut self,
+        now: Instant,
+        owner: &O,
+        blocks: &Blocks<'_>,
+        payload: &'b [u8],
+    ) -> Result<Cow<'b, [u8]>, Outcome> {
+        if let Some(asked) = blocks.reply.filter(|block| block.number > 0) {
+            let kept = self.kept(now, owner, blocks.tag);
+            return Err(kept
+                .and_then(|reply| piece(reply, asked))
+                .unwrap_or_else(|| Outcome::clear(Code::REQUEST_ENTITY_INCOMPLETE)));
+        }
+        let Some(block) = blocks.request else {
+            return Ok(Cow::Borrowed(payload));
+        };
+        let requests = &mut self.requests;
+        match requests.receive(now, owner, blocks.tag, block, payload) {
+            Ok(Some(whole)) => Ok(Cow::Owned(whole.to_vec())),
+            Ok(None) => Err(Outcome::clear(Code::CONTINUE).block(option::BLOCK1, block)),
+            Err(error) => Err(Outcome::clear(error.code())),
+        }
+    }
+
+    /// The reply, or its first block if the peer wants blocks; the rest is kept for it.
+    pub(super) fn in_blocks(
+        &mut self,
+        now: Instant,
+        owner: O,
+        blocks: &Blocks<'_>,
+        reply: Vec<u8>,
+    ) -> Outcome {
+        let first = blocks
+            .reply
+            .filter(|asked| reply.len() > asked.size.bytes())
+            .and_then(|asked| piece(&reply, asked));
+        let outcome = match first {
+            Some(first) => {
+                self.keep(Reply {
+                    owner,
+                    tag: blocks.tag.to_vec(),
+                    payload: reply,
+                    expires: now + LIFETIME,
+                });
+                first
+            }
+            None => Outcome::clear(Code::CHANGED).payload(reply),
+        };
+        match blocks.request {
+            Some(block) => outcome.block(option::BLOCK1, block),
+            None => outcome,
+        }
     }
 }
 
@@ -81,67 +138,14 @@ impl<'b> Blocks<'b> {
         })
     }
 
+    /// Most bytes of a reply that the peer takes at once, if it has said so.
+    pub(super) fn reply_size(&self) -> Option<usize> {
+        self.reply.map(|block| block.size.bytes())
+    }
+
     /// Whether memory is needed to answer.
     pub(super) fn are_used(&self) -> bool {
         self.request.is_some() || self.reply.is_some_and(|block| block.number > 0)
-    }
-}
-
-impl Engine {
-    /// The whole payload of a request from a verified address, once it is there; until then, what to
-    /// answer.
-    pub(super) fn assemble<'b>(
-        &mut self,
-        now: Now,
-        peer: &Peer,
-        blocks: &Blocks<'_>,
-        payload: &'b [u8],
-    ) -> Result<Cow<'b, [u8]>, Outcome> {
-        if let Some(asked) = blocks.reply.filter(|block| block.number > 0) {
-            let kept = self.transfers.kept(now.monotonic, peer, blocks.tag);
-            return Err(kept
-                .and_then(|reply| piece(reply, asked))
-                .unwrap_or_else(|| Outcome::clear(Code::REQUEST_ENTITY_INCOMPLETE)));
-        }
-        let Some(block) = blocks.request else {
-            return Ok(Cow::Borrowed(payload));
-        };
-        let requests = &mut self.transfers.requests;
-        match requests.receive(now.monotonic, peer, blocks.tag, block, payload) {
-            Ok(Some(whole)) => Ok(Cow::Owned(whole.to_vec())),
-            Ok(None) => Err(Outcome::clear(Code::CONTINUE).block(option::BLOCK1, block)),
-            Err(error) => Err(Outcome::clear(error.code())),
-        }
-    }
-
-    /// The reply, or its first block if the peer wants blocks; the rest is kept for it.
-    pub(super) fn in_blocks(
-        &mut self,
-        now: Now,
-        peer: Peer,
-        blocks: &Blocks<'_>,
-        reply: Vec<u8>,
-    ) -> Outcome {
-        let first = blocks
-            .reply
-            .filter(|asked| reply.len() > asked.size.bytes())
-            .and_then(|asked| piece(&reply, asked));
-        let outcome = match first {
-            Some(first) => {
-                self.transfers.keep(Reply {
-                    peer,
-                    tag: blocks.tag.to_vec(),
-                    payload: reply,
-                    expires: now.monotonic + LIFETIME,
-                });
-                first
-            }
-            None => Outcome::clear(Code::CHANGED).payload(reply),
-        };
-        match blocks.request {
-            Some(block) => outcome.block(option::BLOCK1, block),
-            None => outcome,
-        }
     }
 }
 

@@ -5,11 +5,12 @@
 //! loaded from the store therefore answers its first request with an Echo challenge
 //! (RFC 8613, B.1.2), and believes only what comes back with it.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use aws_lc_rs::digest;
 use log::{debug, info};
-use mote_schemas::coap::{Code, Message, option};
+use mote_schemas::coap::{Body, Code, Message, option};
 use mote_schemas::limits::MAX_MESSAGE;
 use mote_schemas::oscore::{
     Context, OpenedRequest, ReceivedRequest, ReplayWindow, UnprotectRequestError, Unprotected,
@@ -17,7 +18,8 @@ use mote_schemas::oscore::{
 use mote_schemas::reason::Reason;
 use mote_schemas::transcript::Transcript;
 
-use super::hello::Pending;
+use super::blockwise::{Blocks, Transfers};
+use super::hello::{OPTIONS, Pending};
 use super::outcome::{Outcome, Refusal};
 use super::{Engine, Internal, Now, random, response};
 use crate::store::{Change, DeviceId, Durability, Kid, SessionRecord};
@@ -126,6 +128,24 @@ impl Channel {
         Ok(Outcome::Protected(out))
     }
 
+    /// The same of what was said of a block.
+    fn seal_outcome(
+        &mut self,
+        outer: &Message<'_>,
+        received: &ReceivedRequest,
+        outcome: Outcome,
+    ) -> Result<Outcome, Internal> {
+        match outcome {
+            Outcome::Protected(_) => Ok(outcome),
+            Outcome::Clear {
+                code,
+                options,
+                payload,
+                ..
+            } => self.seal(outer, received, code, &options, &payload),
+        }
+    }
+
     /// The reply to the last request, if this is a copy of that. The same bytes again protect nothing
     /// new, and the device may have another address by now, so that nobody else knows it for a copy.
     /// It may also be anybody's address: no more bytes than came from there.
@@ -146,6 +166,7 @@ impl Channel {
         outer: &Message<'_>,
         received: &ReceivedRequest,
         refusal: &Refusal,
+        room: Option<usize>,
     ) -> Result<Outcome, Internal> {
         info!(
             "device {}: refused: {}: {}",
@@ -157,7 +178,11 @@ impl Channel {
             Reason::MessageMalformed => Code::BAD_REQUEST,
             _ => Code::FORBIDDEN,
         };
-        self.seal(outer, received, code, &[], &refusal.encode(true))
+        let mut words = refusal.encode(true);
+        if room.is_some_and(|room| words.len() > room) {
+            words = refusal.encode(false);
+        }
+        self.seal(outer, received, code, &[], &words)
     }
 }
 
@@ -233,11 +258,24 @@ impl Engine {
             Err(error) => return Ok(refused(error)),
         };
         let OpenedRequest { request, body } = opened;
-        let answer = self.evidence(now, kid, channel, &body)?;
-        self.reserve(kid, channel)?;
-        let outcome = match answer {
-            Ok(reply) => channel.seal(outer, &request, Code::CHANGED, &[], &reply),
-            Err(refusal) => channel.refuse(outer, &request, &refusal),
+        let transfers = &mut self.protected_transfers;
+        let outcome = match piece(transfers, now, kid, &body) {
+            Err(answer) => {
+                self.reserve(kid, channel)?;
+                channel.seal_outcome(outer, &request, answer)
+            }
+            Ok((blocks, payload)) => {
+                let answer = self.evidence(now, kid, channel, &body, &payload)?;
+                self.reserve(kid, channel)?;
+                match answer {
+                    Ok(reply) => {
+                        let transfers = &mut self.protected_transfers;
+                        let reply = transfers.in_blocks(now.monotonic, *kid, &blocks, reply);
+                        channel.seal_outcome(outer, &request, reply)
+                    }
+                    Err(refusal) => channel.refuse(outer, &request, &refusal, blocks.reply_size()),
+                }
+            }
         }?;
         channel.remember(outer, &outcome);
         Ok(outcome)
@@ -264,10 +302,24 @@ impl Engine {
         let mut plain = [0; MAX_MESSAGE];
         let outcome = match pending.channel.context.unprotect_request(outer, &mut plain) {
             Ok(Unprotected::Fresh(OpenedRequest { request, body })) => {
-                match self.open(now, kid, &mut pending, &body)? {
+                let (blocks, payload) = match piece(&mut self.protected_transfers, now, kid, &body)
+                {
+                    Ok(whole) => whole,
+                    // So many that the reserved numbers are used up: say hello again.
+                    Err(_) if pending.channel.reserve() => return Ok(unknown()),
+                    Err(answer) => {
+                        pending.prolong(now.monotonic);
+                        let sealed = pending.channel.seal_outcome(outer, &request, answer);
+                        self.hellos.insert(*kid, pending);
+                        return sealed;
+                    }
+                };
+                match self.open(now, kid, &mut pending, &body, &payload)? {
                     Ok(reply) => {
                         let mut channel = pending.channel;
-                        let sealed = channel.seal(outer, &request, Code::CHANGED, &[], &reply);
+                        let transfers = &mut self.protected_transfers;
+                        let reply = transfers.in_blocks(now.monotonic, *kid, &blocks, reply);
+                        let sealed = channel.seal_outcome(outer, &request, reply);
                         if let Ok(outcome) = &sealed {
                             channel.remember(outer, outcome);
                         }
@@ -276,7 +328,10 @@ impl Engine {
                     }
                     // So many refusals that the reserved numbers are used up: say hello again.
                     Err(_) if pending.channel.reserve() => return Ok(unknown()),
-                    Err(refusal) => pending.channel.refuse(outer, &request, &refusal),
+                    Err(refusal) => {
+                        let room = blocks.reply_size();
+                        pending.channel.refuse(outer, &request, &refusal, room)
+                    }
                 }
             }
             // A context that was just derived has its window.
@@ -286,6 +341,23 @@ impl Engine {
         self.hellos.insert(*kid, pending);
         outcome
     }
+}
+
+/// The blocks of a request and the whole payload, once it is there; until then, what to answer.
+fn piece<'b>(
+    transfers: &mut Transfers<Kid>,
+    now: Now,
+    kid: &Kid,
+    body: &Body<'b>,
+) -> Result<(Blocks<'b>, Cow<'b, [u8]>), Outcome> {
+    let bad = |code| Outcome::clear(code);
+    // RFC 7252, 5.4.1.
+    if body.unrecognised_critical(OPTIONS).is_some() {
+        return Err(bad(Code::BAD_OPTION));
+    }
+    let blocks = Blocks::of(body).ok_or_else(|| bad(Code::BAD_REQUEST))?;
+    let payload = transfers.whole(now.monotonic, kid, &blocks, body.payload())?;
+    Ok((blocks, payload))
 }
 
 /// Of everything in a protected request that its reply depends on.

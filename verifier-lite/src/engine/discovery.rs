@@ -1,8 +1,8 @@
 //! `/.well-known/core`: what is here, for whoever looks (RFC 6690, 4; RFC 7252, 7.2).
 //!
 //! Short enough for anybody: with any token, the answer is no longer than the shortest request for
-//! it, so that it needs no proof of the address first (libcoap 4.3.1 would give none: it does not
-//! repeat a request with the Echo option of a 4.01).
+//! it, so that it needs no proof of the address first, not even after a restart or under load: one
+//! exchange, stateless, and nothing to compute.
 
 use mote_schemas::coap::options::OptionSpec;
 use mote_schemas::coap::{Body, Code, option};

@@ -48,6 +48,7 @@ impl Engine {
         kid: &Kid,
         pending: &mut Pending,
         body: &Body<'_>,
+        payload: &[u8],
     ) -> Answer {
         if body.code() != Code::POST || !body.path_is(&[path::OPEN]) {
             return Ok(Err(Refusal::new(
@@ -55,7 +56,7 @@ impl Engine {
                 "open the session first",
             )));
         }
-        let open: Open<'_> = match cbor::decode(body.payload()) {
+        let open: Open<'_> = match cbor::decode(payload) {
             Ok(open) => open,
             Err(error) => return Ok(Err(error.into())),
         };
@@ -88,11 +89,19 @@ impl Engine {
             .boot_log
             .and_then(|digest| digest.get().try_into().ok());
         pending.channel.record.boot_log = boot_log;
+        pending.channel.record.deletes = open.anchor.map(|_| true);
         let mut attestation = Attestation::new(self, now, device, record)?;
         attestation.must_be_durable();
-        let standing = if attestation.is_admitted() {
+        let mut first = None;
+        let mut standing = if attestation.is_admitted() {
             if let Err(refusal) = attestation.quote(&verified, quote, &extra_data, open.records) {
                 return Ok(Err(refusal));
+            }
+            if let Some(anchor) = open.anchor {
+                match attestation.locate(anchor, open.records)? {
+                    Ok(number) => first = Some(number),
+                    Err(refusal) => return Ok(Err(refusal)),
+                }
             }
             attestation.boot_log(boot_log);
             attestation.claims(&open.pcrs);
@@ -103,6 +112,8 @@ impl Engine {
         } else {
             Standing::pending_admission()
         };
+        standing.first = first;
+        attestation.release_again(&mut standing, open.anchor.is_some());
         let (mut changes, durability) = attestation.finish();
         let nonce = self.next_nonce(now, &mut pending.channel.record, OPEN)?;
         changes.extend(ended.map(Change::RemoveSession));
@@ -122,13 +133,15 @@ impl Engine {
         self.reply(&standing, Some(&nonce), length).map(Ok)
     }
 
-    /// log or beat in an open session.
+    /// log, beat, or a part of something, in an open session. `payload` is all of it; that of `body` may
+    /// be the last block.
     pub(super) fn evidence(
         &mut self,
         now: Now,
         kid: &Kid,
         channel: &mut Channel,
         body: &Body<'_>,
+        payload: &[u8],
     ) -> Answer {
         let device = channel.record.device;
         let Some(record) = self.store.device(&device)? else {
@@ -138,10 +151,15 @@ impl Engine {
             return Ok(Err(refusal));
         }
         match body.code() {
-            Code::POST if body.path_is(&[path::LOG]) => self.log(now, channel, record, body),
-            Code::POST if body.path_is(&[path::BEAT]) => self.beat(now, kid, channel, record, body),
+            Code::POST if body.path_is(&[path::LOG]) => self.log(now, channel, record, payload),
+            Code::POST if body.path_is(&[path::BEAT]) => {
+                self.beat(now, kid, channel, record, payload)
+            }
             Code::POST if body.path_is(&[path::BOOT]) => {
-                self.boot_part(now, device, record, body.payload())
+                self.boot_part(now, device, record, payload)
+            }
+            Code::POST if body.path_is(&[path::RECORD]) => {
+                self.record_part(now, device, record, payload)
             }
             _ => Ok(Err(Refusal::new(
                 Reason::OutOfOrder,
@@ -150,19 +168,13 @@ impl Engine {
         }
     }
 
-    fn log(
-        &mut self,
-        now: Now,
-        channel: &Channel,
-        record: DeviceRecord,
-        body: &Body<'_>,
-    ) -> Answer {
-        let log: Log<'_> = match cbor::decode(body.payload()) {
+    fn log(&mut self, now: Now, channel: &Channel, record: DeviceRecord, payload: &[u8]) -> Answer {
+        let log: Log<'_> = match cbor::decode(payload) {
             Ok(log) => log,
             Err(error) => return Ok(Err(error.into())),
         };
         let mut attestation = Attestation::new(self, now, channel.record.device, record)?;
-        let standing = if attestation.is_admitted() {
+        let mut standing = if attestation.is_admitted() {
             if let Err(refusal) = attestation.append(log.from, &log.entries)? {
                 return Ok(Err(refusal));
             }
@@ -173,6 +185,7 @@ impl Engine {
         } else {
             Standing::pending_admission()
         };
+        attestation.release(&mut standing, channel.record.deletes == Some(true));
         let (changes, durability) = attestation.finish();
         self.store.commit(&changes, durability)?;
         self.reply(&standing, None, None).map(Ok)
@@ -184,9 +197,9 @@ impl Engine {
         kid: &Kid,
         channel: &mut Channel,
         record: DeviceRecord,
-        body: &Body<'_>,
+        payload: &[u8],
     ) -> Answer {
-        let beat: Beat<'_> = match cbor::decode(body.payload()) {
+        let beat: Beat<'_> = match cbor::decode(payload) {
             Ok(beat) => beat,
             Err(error) => return Ok(Err(error.into())),
         };
@@ -232,7 +245,7 @@ impl Engine {
             }
             Quote::Elided(_) => Ok(true),
         };
-        let standing = match taken {
+        let mut standing = match taken {
             Err(refusal) => return Ok(Err(refusal)),
             // Nothing of the message counts, but the nonce is used up.
             Ok(false) => {
@@ -256,6 +269,7 @@ impl Engine {
             }
             Ok(true) => Standing::pending_admission(),
         };
+        attestation.release(&mut standing, session.deletes == Some(true));
         let (mut changes, durability) = attestation.finish();
         let fresh = self.next_nonce(now, &mut session, id)?;
         changes.push(Change::PutSession(*kid, session.clone()));
@@ -290,6 +304,7 @@ impl Engine {
             last_seen: Some(now.unix),
             session: None,
             software: None,
+            token: None,
         }
     }
 
@@ -338,6 +353,9 @@ impl Engine {
             records: (!standing.records.is_empty()).then(|| standing.records.clone()),
             prefix_length,
             boot_log: standing.boot_log,
+            record_offset: standing.record_offset,
+            first: standing.first,
+            released: standing.released,
         };
         let mut payload = vec![0; MAX_MESSAGE];
         let len = cbor::encode(&reply, &mut payload)

@@ -14,7 +14,8 @@ const DIGEST: u8 = 1;
 const DIGEST_NG: u8 = 4;
 
 /// The digests that an EVM signature over this record may be of: one for each layout that the device's
-/// kernel may have given `struct h_misc`, whose padding is signed too.
+/// kernel may have given `struct h_misc`, whose padding is signed too, and each byte order: the kernel's own,
+/// which need not be that of its list (`ima_canonical_fmt`).
 pub(super) fn digests(
     record: &TemplateData<'_>,
     header: &SignatureHeader<'_>,
@@ -29,19 +30,21 @@ pub(super) fn digests(
         return Err(SignatureError::Attributes);
     }
     // `unsigned long ino` (0), `__u32 generation` (0), uid, gid, `umode_t` (2 bytes), padding.
-    let layouts = [8, 4].map(|ino: usize| {
+    let digest = |ino: usize, order: Endian| {
         let mut misc = vec![0; ino + 4];
-        misc.extend(endian.u32_bytes(attributes.uid));
-        misc.extend(endian.u32_bytes(attributes.gid));
+        misc.extend(order.u32_bytes(attributes.uid));
+        misc.extend(order.u32_bytes(attributes.gid));
         let mode = attributes.mode;
-        misc.extend(match endian {
+        misc.extend(match order {
             Endian::Little => mode.to_le_bytes(),
             Endian::Big => mode.to_be_bytes(),
         });
         misc.resize(misc.len().next_multiple_of(ino), 0);
         hash(header.hash(), &[attributes.values, &misc].concat())
-    });
-    Ok(layouts.into())
+    };
+    let layouts = [8, 4].into_iter();
+    let orders = |ino| [Endian::Little, Endian::Big].map(|order| digest(ino, order));
+    Ok(layouts.flat_map(orders).collect())
 }
 
 struct Attributes<'a> {

@@ -29,6 +29,41 @@ impl fmt::Debug for KeyId {
     }
 }
 
+/// How a signature says whose it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SignerId {
+    /// The end of a key identifier, or all of it: at least four bytes.
+    Key(Vec<u8>),
+    /// A certificate by its issuer (a `Name`, DER) and serial number (big-endian).
+    Certificate {
+        /// Who issued it.
+        issuer: Vec<u8>,
+        /// Its number.
+        serial: Vec<u8>,
+    },
+}
+
+impl From<KeyId> for SignerId {
+    fn from(id: KeyId) -> Self {
+        SignerId::Key(id.0.to_vec())
+    }
+}
+
+impl fmt::Display for SignerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SignerId::Key(id) => {
+                f.write_str("key ")?;
+                crate::hex::write(f, id)
+            }
+            SignerId::Certificate { serial, .. } => {
+                f.write_str("certificate ")?;
+                crate::hex::write(f, serial)
+            }
+        }
+    }
+}
+
 /// Why a key cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyParseError {
@@ -64,7 +99,11 @@ impl std::error::Error for KeyParseError {}
 /// A public key that may sign files, parsed once.
 #[derive(Clone)]
 pub struct FileKey {
+    /// Its key identifiers, whole; the one that its certificate states first.
+    identifiers: Vec<Vec<u8>>,
     ids: Vec<KeyId>,
+    /// Issuer and serial number of its certificate.
+    certificate: Option<(Vec<u8>, Vec<u8>)>,
     name: String,
     /// The key under each hash that it may sign with.
     keys: Vec<(HashAlg, ParsedPublicKey)>,
@@ -105,16 +144,20 @@ impl FileKey {
         // RFC 5280, 4.2.1.2, method 1; `evmctl` computes it of any key, and the kernel's loader takes
         // what the certificate says.
         let computed = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, bits);
-        let mut ids = vec![last_four(computed.as_ref())];
+        let mut identifiers = vec![computed.as_ref().to_vec()];
         if let Some(stated) = certificate.and_then(subject_key_identifier) {
-            ids.insert(0, stated);
-            ids.dedup();
+            identifiers.insert(0, stated.to_vec());
+            identifiers.dedup();
         }
+        let mut ids: Vec<KeyId> = identifiers.iter().map(|id| last_four(id)).collect();
+        ids.dedup();
         Ok(FileKey {
             name: certificate
                 .and_then(common_name)
                 .unwrap_or_else(|| format!("key {}", ids[0])),
+            identifiers,
             ids,
+            certificate: certificate.and_then(issuer_and_serial),
             keys,
             der: der.to_vec(),
         })
@@ -123,6 +166,24 @@ impl FileKey {
     /// Every id that a signature may name it by; the first is the usual one.
     pub fn ids(&self) -> &[KeyId] {
         &self.ids
+    }
+
+    /// Whether it has this key identifier, or one that ends so. `id` has at least four bytes.
+    pub fn has_id(&self, id: &[u8]) -> bool {
+        let mut identifiers = self.identifiers.iter();
+        id.len() >= 4 && identifiers.any(|identifier| identifier.ends_with(id))
+    }
+
+    /// Whether a signature that says so is said to be this key's. A key that came without its certificate
+    /// may be anybody's who is named by one.
+    pub fn is_of(&self, signer: &SignerId) -> bool {
+        match (signer, &self.certificate) {
+            (SignerId::Key(id), _) => self.has_id(id),
+            (SignerId::Certificate { issuer, serial }, Some((own_issuer, own_serial))) => {
+                issuer == own_issuer && unsigned(serial) == unsigned(own_serial)
+            }
+            (SignerId::Certificate { .. }, None) => true,
+        }
     }
 
     /// The certificate's common name, or the key's id.
@@ -222,7 +283,12 @@ fn public_key_bits(mut spki: &[u8]) -> Option<&[u8]> {
 }
 
 /// Fields of a `TBSCertificate` (RFC 5280, 4.1) from the issuer on: issuer, validity, subject, key.
-fn certificate_fields(mut certificate: &[u8]) -> Option<&[u8]> {
+fn certificate_fields(certificate: &[u8]) -> Option<&[u8]> {
+    serial_number(certificate).map(|(_, fields)| fields)
+}
+
+/// Its serial number, and those fields.
+fn serial_number(mut certificate: &[u8]) -> Option<(&[u8], &[u8])> {
     const VERSION: u8 = 0xa0;
     let mut outer = der::expect(&mut certificate, SEQUENCE)?;
     if !certificate.is_empty() {
@@ -232,9 +298,9 @@ fn certificate_fields(mut certificate: &[u8]) -> Option<&[u8]> {
     if fields.first() == Some(&VERSION) {
         der::element(&mut fields)?;
     }
-    der::expect(&mut fields, INTEGER)?;
+    let serial = der::expect(&mut fields, INTEGER)?;
     der::expect(&mut fields, SEQUENCE)?;
-    Some(fields)
+    Some((serial, fields))
 }
 
 fn subject_public_key_info(certificate: &[u8]) -> Option<&[u8]> {
@@ -245,11 +311,21 @@ fn subject_public_key_info(certificate: &[u8]) -> Option<&[u8]> {
     der::first_element(fields).filter(|spki| public_key_bits(spki).is_some())
 }
 
-fn subject_key_identifier(certificate: &[u8]) -> Option<KeyId> {
+fn subject_key_identifier(certificate: &[u8]) -> Option<&[u8]> {
     const SUBJECT_KEY_IDENTIFIER: &[u8] = &[0x55, 0x1d, 0x0e];
     let mut value = der::extension(certificate, SUBJECT_KEY_IDENTIFIER)?;
-    let id = der::expect(&mut value, der::OCTET_STRING)?;
-    (id.len() >= 4).then(|| last_four(id))
+    der::expect(&mut value, der::OCTET_STRING).filter(|id| id.len() >= 4)
+}
+
+fn issuer_and_serial(certificate: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
+    let (serial, fields) = serial_number(certificate)?;
+    Some((der::first_element(fields)?.to_vec(), serial.to_vec()))
+}
+
+/// An INTEGER's contents without the zero that keeps it positive.
+fn unsigned(integer: &[u8]) -> &[u8] {
+    let zeros = integer.iter().take_while(|byte| **byte == 0).count();
+    &integer[zeros..]
 }
 
 /// The subject's first common name, if it is text.

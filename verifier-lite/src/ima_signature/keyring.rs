@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustls_pki_types::pem::{self, PemObject, SectionKind};
 
-use super::{FileKey, ImaKeyring, KeyId, KeyParseError};
+use super::{FileKey, ImaKeyring, KeyParseError, SignerId};
 
 /// Largest key file, in bytes. A certificate is about 1 kB, so this is room for some hundred.
 const MAX_FILE: u64 = 1 << 20;
@@ -96,9 +96,22 @@ impl Keyring {
         }
     }
 
-    /// Allows keys that a log shows being added to this kernel keyring, such as `.ima`.
+    /// The name of one of the kernel's own keyrings, such as `.ima`. They begin with a dot, and such names
+    /// are refused to everybody else (`add_key`, `join_session_keyring`): the keys in another keyring may be
+    /// anybody's.
+    pub fn kernel_name(name: &str) -> Result<String, &'static str> {
+        if name.len() > 1 && name.starts_with('.') {
+            Ok(name.to_owned())
+        } else {
+            Err("the kernel's own keyrings begin with a dot, and anybody may add keys to others")
+        }
+    }
+
+    /// Allows keys that a log shows being added to this kernel keyring, if it [is one](Self::kernel_name).
     pub fn learn_from(&mut self, kernel_keyring: &str) {
-        self.learns_from.push(kernel_keyring.as_bytes().to_vec());
+        if let Ok(name) = Self::kernel_name(kernel_keyring) {
+            self.learns_from.push(name.into_bytes());
+        }
     }
 
     /// The keys.
@@ -108,11 +121,8 @@ impl Keyring {
 }
 
 impl ImaKeyring for Keyring {
-    fn keys(&self, id: KeyId) -> Vec<&FileKey> {
-        self.keys
-            .iter()
-            .filter(|key| key.ids().contains(&id))
-            .collect()
+    fn keys(&self, signer: &SignerId) -> Vec<&FileKey> {
+        self.keys.iter().filter(|key| key.is_of(signer)).collect()
     }
 
     fn learns_from(&self, kernel_keyring: &[u8]) -> bool {
@@ -169,8 +179,8 @@ impl LearnedKeys {
         true
     }
 
-    /// Those with this id.
-    pub fn keys(&self, id: KeyId) -> impl Iterator<Item = &FileKey> {
-        self.0.iter().filter(move |key| key.ids().contains(&id))
+    /// Those that this signer may be.
+    pub fn keys(&self, signer: &SignerId) -> impl Iterator<Item = &FileKey> {
+        self.0.iter().filter(move |key| key.is_of(signer))
     }
 }

@@ -1,5 +1,5 @@
 //! Signatures that image builders put on files (`security.ima`, `security.evm`) and the kernel copies into
-//! its log: `ima-sig`, `ima-sigv2` and `evm-sig` records.
+//! its log: `ima-sig`, `ima-sigv2`, `evm-sig` and `ima-modsig` records.
 //!
 //! | module | what |
 //! |---|---|
@@ -7,6 +7,7 @@
 //! | `key` | public keys: raw or in a certificate, their ids, and checking a signature with one |
 //! | `keyring` | the keys that a policy allows, from files |
 //! | `evm` | what a portable EVM signature covers |
+//! | `appended` | signatures appended to a file (CMS) |
 //!
 //! Sources: Linux `security/integrity/integrity.h` (`signature_v2_hdr`, `ima_file_id`), `digsig_asymmetric.c`,
 //! `evm/evm_crypto.c`; `evmctl` of ima-evm-utils.
@@ -17,6 +18,7 @@
 //! other contents. The key itself is the operator's word, or, for keys learned from a log, the kernel's,
 //! which lets a key into `.ima` only if one that it has already vouches for it.
 
+mod appended;
 mod evm;
 mod header;
 mod key;
@@ -29,13 +31,13 @@ use mote_schemas::ima::{Endian, FieldKind, FieldValue, FileDigest, TemplateData}
 use mote_schemas::tpm::HashAlg;
 
 pub use header::{HeaderError, SignatureHeader, SignatureType};
-pub use key::{FileKey, KeyId, KeyParseError};
+pub use key::{FileKey, KeyId, KeyParseError, SignerId};
 pub use keyring::{Keyring, KeyringError, LearnedKeys};
 
 /// Which keys may sign files: what appraisal needs of a policy.
 pub trait ImaKeyring {
-    /// The allowed keys with this id. Ids are short, so there may be several.
-    fn keys(&self, id: KeyId) -> Vec<&FileKey>;
+    /// The allowed keys that this signer may be. Ids are short, so there may be several.
+    fn keys(&self, signer: &SignerId) -> Vec<&FileKey>;
 
     /// Whether a key that the log shows being added to this kernel keyring (`.ima`) is allowed from then
     /// on.
@@ -44,7 +46,7 @@ pub trait ImaKeyring {
 
 /// A keyring that allows nothing.
 impl ImaKeyring for () {
-    fn keys(&self, _: KeyId) -> Vec<&FileKey> {
+    fn keys(&self, _: &SignerId) -> Vec<&FileKey> {
         Vec::new()
     }
 
@@ -61,9 +63,11 @@ pub enum SignatureError {
     /// Not a signature header of a known form.
     Header(HeaderError),
     /// Made by a key that is not allowed.
-    UnknownSigner(KeyId),
+    UnknownSigner(SignerId),
     /// Not the key's signature over these contents. Also: of an algorithm too weak to prove anything.
-    Invalid(KeyId),
+    Invalid(SignerId),
+    /// An appended signature that is none; why.
+    Appended(&'static str),
     /// Over a digest that the record does not have: of another algorithm or kind.
     OtherDigest {
         /// What the signature covers.
@@ -82,12 +86,15 @@ impl fmt::Display for SignatureError {
             SignatureError::Absent => f.write_str("the file is not signed"),
             SignatureError::Header(error) => write!(f, "its signature is not one: {error}"),
             SignatureError::UnknownSigner(id) => {
-                write!(f, "it is signed by key {id}, which is not an allowed one")
+                write!(f, "it is signed by {id}, which is not an allowed one")
             }
             SignatureError::Invalid(id) => write!(
                 f,
-                "its signature is not the one of key {id} over these contents"
+                "its signature is not the one of {id} over these contents"
             ),
+            SignatureError::Appended(why) => {
+                write!(f, "its appended signature is not one: {why}")
+            }
             SignatureError::OtherDigest { signed, measured } => write!(
                 f,
                 "its signature covers a {signed} digest, which the log does not have (it has {measured})"
@@ -102,12 +109,31 @@ impl fmt::Display for SignatureError {
 
 impl std::error::Error for SignatureError {}
 
-/// Whether a record is of a file that an allowed key signed; which one. `keys`: every allowed key with
-/// this id. `endian` is the byte order of the list.
+/// Whether a record is of a file that an allowed key signed; which one. `keys`: every allowed key that
+/// a signer may be. `endian` is the byte order of the list.
+///
+/// A file may have a signature of each kind; one that holds is enough, as for the kernel.
 pub fn verify<'k>(
     record: &TemplateData<'_>,
     endian: Endian,
-    keys: impl Fn(KeyId) -> Vec<&'k FileKey>,
+    keys: impl Fn(&SignerId) -> Vec<&'k FileKey>,
+) -> Result<&'k FileKey, SignatureError> {
+    let in_attributes = verify_attributes(record, endian, &keys);
+    let (Err(error), Some((digest, message))) = (&in_attributes, record.appended_signature())
+    else {
+        return in_attributes;
+    };
+    appended::verify(message, &digest, &keys).map_err(|appended| match error {
+        SignatureError::Absent => appended,
+        error => error.clone(),
+    })
+}
+
+/// Whether an allowed key's signature is in the file's extended attributes.
+fn verify_attributes<'k>(
+    record: &TemplateData<'_>,
+    endian: Endian,
+    keys: &impl Fn(&SignerId) -> Vec<&'k FileKey>,
 ) -> Result<&'k FileKey, SignatureError> {
     let digest = record.file_digest().ok_or(SignatureError::Absent)?;
     let evm = record.fields().find_map(|field| match field.value {
@@ -116,22 +142,39 @@ pub fn verify<'k>(
     });
     let bytes = record.signature().or(evm).ok_or(SignatureError::Absent)?;
     let header = SignatureHeader::parse(bytes).map_err(SignatureError::Header)?;
-    let mut candidates = match header.kind() {
+    let candidates = match header.kind() {
         SignatureType::EvmPortable => evm::digests(record, &header, endian)?,
         SignatureType::File | SignatureType::Verity => vec![signed_digest(&header, &digest)?],
     };
-    let keys = keys(header.key_id());
+    let signer = SignerId::from(header.key_id());
+    key_of(
+        &signer,
+        keys,
+        header.hash(),
+        &candidates,
+        header.signature(),
+    )
+}
+
+/// The allowed key of this signer whose signature over one of these digests it is.
+fn key_of<'k>(
+    signer: &SignerId,
+    keys: &impl Fn(&SignerId) -> Vec<&'k FileKey>,
+    alg: HashAlg,
+    digests: &[Vec<u8>],
+    signature: &[u8],
+) -> Result<&'k FileKey, SignatureError> {
+    let keys = keys(signer);
     if keys.is_empty() {
-        return Err(SignatureError::UnknownSigner(header.key_id()));
+        return Err(SignatureError::UnknownSigner(signer.clone()));
     }
-    candidates.retain(|candidate| candidate.len() == header.hash().digest_len());
+    let of_length = |digest: &&Vec<u8>| digest.len() == alg.digest_len();
     keys.into_iter()
         .find(|key| {
-            candidates
-                .iter()
-                .any(|digest| key.verify(header.hash(), digest, header.signature()))
+            let mut digests = digests.iter().filter(of_length);
+            digests.any(|digest| key.verify(alg, digest, signature))
         })
-        .ok_or(SignatureError::Invalid(header.key_id()))
+        .ok_or_else(|| SignatureError::Invalid(signer.clone()))
 }
 
 /// The digest that the signature is over: version 2, the file's; version 3, one of `ima_file_id`, which

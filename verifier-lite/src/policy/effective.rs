@@ -9,12 +9,12 @@ use std::sync::Arc;
 use aws_lc_rs::digest;
 use mote_schemas::message::Tier;
 use mote_schemas::reason::{Reason, Severity};
-use mote_schemas::tpm::Digest;
+use mote_schemas::tpm::{Digest, HashAlg};
 
 use super::{Mode, Policy};
 use crate::appraise::{KnownFile, ReferenceLookup};
-use crate::ima_signature::{FileKey, ImaKeyring, KeyId, Keyring};
-use crate::manifest::{BootReference, Exclusion, ReferenceValues};
+use crate::ima_signature::{FileKey, ImaKeyring, Keyring, SignerId};
+use crate::manifest::{BootReference, Exclusion, FirmwareReference, ReferenceValues};
 
 /// Seconds until a result is stale, where no policy says otherwise: a day. Devices that sleep longer
 /// have a policy that says so.
@@ -118,13 +118,10 @@ struct Signers {
 }
 
 impl ImaKeyring for Signers {
-    fn keys(&self, id: KeyId) -> Vec<&FileKey> {
-        let allowed = self.allowed.is_empty() || self.allowed.iter().any(|a| a[..] == id.0);
-        if allowed {
-            self.keys.keys(id)
-        } else {
-            Vec::new()
-        }
+    fn keys(&self, signer: &SignerId) -> Vec<&FileKey> {
+        let mut keys = self.keys.keys(signer);
+        keys.retain(|key| self.allowed.is_empty() || self.allowed.iter().any(|id| key.has_id(id)));
+        keys
     }
 
     fn learns_from(&self, kernel_keyring: &[u8]) -> bool {
@@ -214,6 +211,20 @@ impl EffectivePolicy {
         self.references.manifests()
     }
 
+    /// The firmware that it allows, one entry for each version.
+    pub fn firmware(&self) -> &[FirmwareReference] {
+        if self.nothing {
+            return &[];
+        }
+        self.references.firmware()
+    }
+
+    /// Whether digests of this algorithm count.
+    pub fn admits_digests_of(&self, alg: HashAlg) -> bool {
+        let allowed = &self.rules.digests;
+        !self.nothing && (allowed.is_empty() || allowed.contains(&alg.to_u16()))
+    }
+
     /// Everything but the reference values.
     pub fn rules(&self) -> &Rules {
         &self.rules
@@ -235,8 +246,7 @@ impl EffectivePolicy {
     }
 
     fn admits(&self, digest: &Digest) -> bool {
-        let allowed = &self.rules.digests;
-        !self.nothing && (allowed.is_empty() || allowed.contains(&digest.alg().to_u16()))
+        self.admits_digests_of(digest.alg())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use mote_schemas::message::Tier;
 use mote_schemas::reason::Reason;
-use mote_schemas::tpm::{EccCurve, Key, Public};
+use mote_schemas::tpm::{EccCurve, HashAlg, Key, Public};
 
 use super::EffectivePolicy;
 use crate::appraise::{self, Appraisal};
@@ -38,7 +38,7 @@ pub fn settle(
     policy: &EffectivePolicy,
     ak_public: &[u8],
     boot: &BootState,
-    mut content: Content,
+    content: Content,
     appraisal: Appraisal,
     others: Vec<Deviation>,
     now: u64,
@@ -46,6 +46,22 @@ pub fn settle(
     let found = appraisal.deviations.into_iter();
     let mut deviations: Vec<_> = found.map(|deviation| stored(deviation, now)).collect();
     deviations.extend(others);
+    weigh(
+        policy,
+        content,
+        deviations,
+        of_device(policy, ak_public, boot),
+    )
+}
+
+/// What deviations come down to, and what a policy finds wrong with a device whatever its evidence says: the
+/// last step of every kind of evidence. `content` is what earlier deviations came down to.
+pub(crate) fn weigh(
+    policy: &EffectivePolicy,
+    mut content: Content,
+    mut deviations: Vec<Deviation>,
+    of_device: Vec<Reason>,
+) -> Settled {
     deviations.retain(|deviation| {
         let reason = Reason::from_token(&deviation.reason);
         reason.is_some_and(|reason| policy.weight(reason) != Tier::None)
@@ -64,7 +80,7 @@ pub fn settle(
     content.tier = weights.max().unwrap_or_default().max(Tier::Affirming);
     content.policy = Some(*policy.id());
     let mut tier = content.tier;
-    for reason in of_device(policy, ak_public, boot) {
+    for reason in of_device {
         let weight = policy.weight(reason);
         if weight != Tier::None {
             tier = tier.max(weight);
@@ -88,15 +104,18 @@ fn of_device(policy: &EffectivePolicy, ak_public: &[u8], boot: &BootState) -> Ve
     if policy.manifests().is_empty() {
         found.push(Reason::NoReferenceValues);
     }
-    let vouches = |alg: u16| {
-        let bank = boot.pcrs.iter().find(|bank| bank.alg == alg);
-        bank.is_some_and(|bank| {
-            bank.values
-                .iter()
-                .any(|pcr| u32::from(pcr.index) == IMA_PCR)
-        })
-    };
-    if !rules.banks.is_empty() && !rules.banks.iter().any(|alg| vouches(*alg)) {
+    let banks = &boot.pcrs;
+    let of_log = banks.iter().filter(|bank| {
+        let mut pcrs = bank.values.iter();
+        pcrs.any(|pcr| u32::from(pcr.index) == IMA_PCR)
+    });
+    // A bank that the kernel fills with padded SHA-1 is worth no more than SHA-1.
+    let padded = |alg| boot.padded_banks.iter().flatten().any(|bank| *bank == alg);
+    let mut vouching = of_log.map(|bank| match bank.alg {
+        alg if padded(alg) => HashAlg::Sha1.to_u16(),
+        alg => alg,
+    });
+    if !rules.banks.is_empty() && !vouching.any(|alg| rules.banks.contains(&alg)) {
         found.push(Reason::PcrBankNotAllowed);
     }
     if rules.min_key_strength > 0 && strength(ak_public) < rules.min_key_strength {

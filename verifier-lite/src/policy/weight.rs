@@ -1,7 +1,9 @@
 //! Which reasons are a policy's to weigh.
 //!
 //! A policy decides what may run on a device. It cannot decide that a log which the TPM does not vouch
-//! for is one after all: such reasons keep their weight, whatever a policy says.
+//! for is one after all: such reasons keep their weight, whatever a policy says. Nor that a template is
+//! to be believed of which the log's holder alone says that it is one: whichever a policy named, a
+//! compromised device could label its records so.
 
 use mote_schemas::reason::{Reason, Severity};
 
@@ -13,6 +15,7 @@ pub fn reason_is_of_content(reason: Reason) -> bool {
         Reason::BootAggregateMismatch
             | Reason::BootAggregateMissing
             | Reason::BootAggregateUnchecked
+            | Reason::TemplateOrder
             | Reason::TemplateMalformed
             | Reason::BootLogDoesNotReplay
     ) || is_weighable(reason)
@@ -32,6 +35,7 @@ pub fn is_weighable(reason: Reason) -> bool {
                 | Reason::BootAggregateMismatch
                 | Reason::BootAggregateMissing
                 | Reason::BootAggregateUnchecked
+                | Reason::TemplateOrder
                 | Reason::TemplateMalformed
                 | Reason::BootLogDoesNotReplay
         )

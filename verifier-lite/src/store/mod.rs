@@ -22,7 +22,8 @@ pub use ids::{ObjectKind, RecordId};
 pub use mote_schemas::message::{DeviceId, Kid, Tier};
 pub use records::{
     Admission, BootLogState, BootState, Content, Deviation, DeviceRecord, Expected, NonceRecord,
-    OutstandingQuote, PcrBank, PcrValue, Quoted, Record, Secret, SessionRecord, VerdictRecord,
+    OutstandingQuote, PcrBank, PcrValue, Quoted, Record, Secret, SessionRecord, TokenEvidence,
+    TokenState, VerdictRecord,
 };
 
 /// Deviations kept of one device. Far more than anyone reads; a device bound to the wrong manifest
@@ -32,8 +33,9 @@ pub const MAX_DEVIATIONS: u64 = 10_000;
 /// Boot event logs kept: a fleet has one for each model, firmware version and set of boot options.
 pub const MAX_BOOT_LOGS: u64 = 1024;
 
-/// Uploads of boot event logs kept.
-pub const MAX_BOOT_UPLOADS: u64 = 64;
+/// Uploads kept: of boot event logs, one for each kind of device, and of long records, one for each
+/// device that is at it. Only admitted devices have any; at worst they take 128 MB.
+pub const MAX_BOOT_UPLOADS: u64 = 256;
 
 /// When a commit is safe from a crash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -49,6 +49,7 @@ fn device() -> DeviceRecord {
             guessed: None,
             in_full: None,
             padded_banks: None,
+            restarted: None,
             boot_log: None,
             content: Content {
                 tier: Tier::Warning,
@@ -60,6 +61,7 @@ fn device() -> DeviceRecord {
         last_seen: Some(4_000),
         session: Kid::new(b"kid"),
         software: Some("mote-agent 0.1.0".into()),
+        token: None,
     }
 }
 
@@ -76,6 +78,7 @@ fn session(device: DeviceId) -> SessionRecord {
         }],
         created: 2_500,
         boot_log: None,
+        deletes: None,
     }
 }
 

@@ -96,12 +96,12 @@ pub(crate) fn policy(dir: &TempDir, source: &serde_json::Value) -> String {
     good(dir, "policy add p.policy")
 }
 
-fn digest(contents: u8) -> [u8; 32] {
+pub(crate) fn digest(contents: u8) -> [u8; 32] {
     let digest = hash(HashAlg::Sha256, &[&[contents]]);
     digest.as_bytes().try_into().unwrap()
 }
 
-fn record(path: &str, digest: &[u8]) -> StoredRecord {
+pub(crate) fn record(path: &str, digest: &[u8]) -> StoredRecord {
     let mut buffer = [0; 512];
     let mut writer = TemplateWriter::new(Endian::Little, &mut buffer);
     writer.digest("sha256", digest).unwrap();
@@ -115,19 +115,27 @@ pub(crate) fn open(dir: &TempDir) -> RedbStore {
 
 /// The device `gate-7`, admitted, with a certified log of `boot_aggregate` and these files.
 pub(crate) fn device(dir: &TempDir, files: &[(&str, u8)]) {
+    let files = files.iter();
+    let files = files.map(|(path, contents)| record(path, &digest(*contents)));
+    device_logging(dir, files.collect(), false);
+}
+
+/// The same with these records, by a kernel that fills its bank with its own hash or with padded SHA-1.
+pub(crate) fn device_logging(dir: &TempDir, logged: Vec<StoredRecord>, padded: bool) {
     let boot_pcrs = [[0u8; 32]; 10];
     let mut records = vec![record(
         "boot_aggregate",
         hash(HashAlg::Sha256, &[boot_pcrs.as_flattened()]).as_bytes(),
     )];
-    records.extend(
-        files
-            .iter()
-            .map(|(path, contents)| record(path, &digest(*contents))),
-    );
+    records.extend(logged);
     let mut pcr = initial(HashAlg::Sha256, 10);
     for record in &records {
-        pcr = extend(&pcr, &record.extend_digest(HashAlg::Sha256)).unwrap();
+        let digest = if padded {
+            record.extend_digest_padded(HashAlg::Sha256, true)
+        } else {
+            record.extend_digest(HashAlg::Sha256)
+        };
+        pcr = extend(&pcr, &digest).unwrap();
     }
     let mut values: Vec<_> = (0u8..10)
         .map(|index| PcrValue {
@@ -159,7 +167,8 @@ pub(crate) fn device(dir: &TempDir, files: &[(&str, u8)]) {
         quoted: None,
         guessed: None,
         in_full: None,
-        padded_banks: None,
+        padded_banks: padded.then(|| vec![HashAlg::Sha256.to_u16()]),
+        restarted: None,
         boot_log: None,
     };
     let device = DeviceRecord {
@@ -176,6 +185,7 @@ pub(crate) fn device(dir: &TempDir, files: &[(&str, u8)]) {
         last_seen: Some(then),
         session: None,
         software: None,
+        token: None,
     };
     let mut changes = vec![Change::PutDevice(GATE, device)];
     let ids = records.iter().map(RecordId::of).collect();
