@@ -63,6 +63,11 @@ step_service() { tests/service.sh; }
 
 step_qemu() { tests/qemu/x86.sh; }
 
+# A kernel from another suite, which can delete records of its measurement list.
+step_deletion() { tests/qemu/deletion.sh; }
+
+step_arm64() { tests/qemu/arm64.sh; }
+
 step_coverage() { tests/coverage.sh; }
 
 step_size() { tests/size.sh; }
@@ -88,9 +93,9 @@ every=(fmt shellcheck clippy msrv doc build unit e2e)
 for script in tests/interop/*.sh; do
   if [ -x "$script" ]; then every+=("interop-$(basename "$script" .sh)"); fi
 done
-every+=(demo service qemu cross)
-# Minutes of optimised builds: only with --all, or by name.
-long=(size coverage)
+every+=(demo service qemu deletion cross)
+# Minutes of optimised builds, and a kernel: only with --all, or by name.
+long=(size arm64 coverage)
 
 chosen=("${every[@]}")
 filters=()

@@ -23,7 +23,7 @@ setup_test_packages=(faketime ima-evm-utils libcoap3-bin openssl python3 python3
 # A machine to boot: kernel by apt, image by cpio, UEFI firmware and a disk for it.
 setup_qemu_packages=(busybox-static cpio fdisk mtools ovmf qemu-system-x86 xz-utils zstd)
 # The same for arm64, whose kernel is built (tests/qemu/arm64.sh).
-setup_arm64_packages=(bc bison cpio flex gcc-aarch64-linux-gnu libc6-dev-arm64-cross make qemu-system-arm xz-utils)
+setup_arm64_packages=(bc bison busybox-static cpio flex gcc-aarch64-linux-gnu libc6-dev-arm64-cross make qemu-system-arm xz-utils)
 # Agents for other processors, built and run (tests/qemu/cross.sh).
 setup_cross_packages=(gcc-aarch64-linux-gnu gcc-arm-linux-gnueabihf gcc-riscv64-linux-gnu libc6-dev-arm64-cross
   libc6-dev-armhf-cross libc6-dev-riscv64-cross qemu-user-static)

@@ -116,6 +116,12 @@ device_line() { motectl device list | grep -Ew 'pending|trusted|untrusted'; }
 device_id() { device_line | awk 'NR == 1 { print $1 }'; }
 is() { [ "$(device_line | grep -oEw 'pending|untrusted|trusted' | head -n 1)" = "$1" ]; }
 explained() { motectl explain "$device" | grep -qF -- "$1"; }
+# reasons_are TOKEN...: all of them, in alphabetical order, and no other.
+reasons_are() {
+  [ "$(motectl explain "$device" --json | python3 -c '
+import json, sys
+print(*sorted(each["reason"] for each in json.load(sys.stdin)["reasons"]))')" = "$*" ]
+}
 refused_for() { motectl explain "$device" --json | grep -qF "\"$1\""; }
 
 # show KEY: a number that `motectl device show` knows.

@@ -1,100 +1,55 @@
-# The device of the QEMU tests: Debian's kernel for amd64, whose TPM driver and IMA are built in, an
-# image made here, and a swtpm. Sourced; needs $dir (scratch), $cache and $bin (our programs).
+# A device of the QEMU tests, whatever its processor: an image made here, a swtpm, a network, and a channel on which
+# init does as it is told. Sourced; needs $dir (scratch) and $bin (our programs).
 # shellcheck shell=bash disable=SC2154,SC2034 # variables are set and used by whoever sources this
-
-# ---- kernel ----
-
-# kernel_get: $kernel and $modules, from Debian's package, which stays in the cache.
-kernel_get() {
-  local package
-  kernel=$(find "$cache/kernel/boot" -name 'vmlinuz-*' 2>/dev/null | head -n 1)
-  if [ -z "$kernel" ]; then
-    mkdir -p "$cache"
-    package=$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/ *Depends: \(linux-image-[0-9].*\)/\1/p' | head -n 1)
-    (cd "$cache" && apt-get -q download "$package") >"$dir/kernel.log" 2>&1 || fail 'apt-get download of a kernel'
-    rm -rf "$cache/kernel.new"
-    dpkg-deb -x "$cache/$package"_*.deb "$cache/kernel.new" && mv "$cache/kernel.new" "$cache/kernel"
-    rm -f "$cache/$package"_*.deb
-    kernel=$(find "$cache/kernel/boot" -name 'vmlinuz-*' | head -n 1)
-  fi
-  modules=$cache/kernel/lib/modules
-  [ -s "$kernel" ] || fail "no kernel in $cache/kernel"
-}
+# shellcheck disable=SC2016 # what the guest expands must not be expanded here
 
 # ---- image: a root file system as a tree, and packed ----
 
-# install_program TREE PROGRAM [PATH]: with its libraries, where the loader finds them.
-install_program() {
-  local tree=$1 program=$2 path=${3:-/usr/bin/$(basename "$2")} library
-  install -D -m 755 "$program" "$tree$path"
-  ldd "$program" 2>/dev/null | grep -oE '/[^ ]+' | while read -r library; do
-    [ -e "$tree$library" ] || install -D -m 755 "$library" "$tree$library"
-  done
-}
-
-# Virtio network over PCI, in the order in which the modules need each other; newer kernels have some
-# of it built in.
-network_modules='virtio_ring virtio virtio_pci_legacy_dev virtio_pci_modern_dev virtio_pci failover net_failover virtio_net'
-
-install_modules() {
-  local tree=$1 name file
-  mkdir -p "$tree/lib/modules" "$tree/etc"
-  : >"$tree/etc/modules"
-  for name in $network_modules; do
-    file=$(find "$modules" -name "$name.ko*" | head -n 1)
-    case $file in
-      '') continue ;;
-      *.xz) xz -dc "$file" >"$tree/lib/modules/$name.ko" ;;
-      *.zst) zstd -qdc "$file" >"$tree/lib/modules/$name.ko" ;;
-      *) cp "$file" "$tree/lib/modules/$name.ko" ;;
-    esac
-    echo "/lib/modules/$name.ko" >>"$tree/etc/modules"
-  done
-}
-
-# image_tree TREE: the device's root file system. What the agent needs, some programs, some data.
-image_tree() {
+# image_base TREE BUSYBOX: the device's root file system without its agent. Some programs, some data.
+image_base() {
   local tree=$1 applet number
   mkdir -p "$tree"/{bin,dev,etc/mote,proc,sys,tmp,run,usr/bin,usr/share/data}
-  install -m 755 "$(command -v busybox)" "$tree/bin/busybox"
-  for applet in $("$tree/bin/busybox" --list); do
+  install -m 755 "$2" "$tree/bin/busybox"
+  for applet in $(busybox --list); do
     [ "$applet" = busybox ] || ln -s busybox "$tree/bin/$applet"
   done
   install -m 755 tests/qemu/init "$tree/init"
-  install_modules "$tree"
-  strip -o "$dir/mote-agent" "$bin/mote-agent"
-  install_program "$tree" "$dir/mote-agent"
-  # tpm2-tss loads its transport at run time.
-  if ldd "$bin/mote-agent" | grep -q libtss2; then
-    install_program "$tree" "$(tss_device_library)" /usr/lib/x86_64-linux-gnu/libtss2-tcti-device.so.0
-  fi
-  for program in sha256sum tac od expr; do install_program "$tree" "/usr/bin/$program"; done
+  : >"$tree/etc/modules"
   for ((number = 0; number < many_files; number++)); do
     printf 'file %d\n' "$number" >"$tree/usr/share/data/$number"
   done
   printf 'ID=mote-test\nVERSION_ID=1\n' >"$tree/etc/os-release"
+  printf 'root:x:0:0::/:/bin/sh\nmote:x:990:990::/:/bin/false\n' >"$tree/etc/passwd"
   cp "$dir/verifier/verifier.pub" "$tree/etc/mote/verifier.pem"
   cat >"$tree/etc/mote/agent.toml" <<TOML
 verifier = "10.0.2.2:$verifier_port"
 verifier_key = "/etc/mote/verifier.pem"
+user = "mote"
 TOML
 }
-
-tss_device_library() { ldconfig -p | awk '$1 == "libtss2-tcti-device.so.0" { print $NF; exit }'; }
 
 # image_pack TREE FILE: an initramfs. The kernel unpacks several, one after the other.
 image_pack() { (cd "$1" && find . | LC_ALL=C sort | cpio -o -H newc --quiet) >"$2"; }
 
+# image_with_intruder IMAGE FILE: the same with one program more, which no manifest lists.
+image_with_intruder() {
+  mkdir -p "$dir/more/usr/bin"
+  printf '#!/bin/sh\necho I should not be here\n' >"$dir/more/usr/bin/intruder"
+  chmod 755 "$dir/more/usr/bin/intruder"
+  image_pack "$dir/more" "$dir/more.cpio"
+  cat "$1" "$dir/more.cpio" >"$2"
+}
+
 # ---- the machine ----
 
 # A tmpfs root is not measured at all by the policy tcb (its magic number is exempt), a ramfs is.
-command_line='console=ttyS0 panic=-1 rootfstype=ramfs ima_policy=tcb ima_hash=sha256'
+ima_command_line='panic=-1 rootfstype=ramfs ima_policy=tcb ima_hash=sha256'
 
-# machine_on NAME IMAGE [KERNEL ARGUMENTS]: with the TPM state in $dir/tpm; by UEFI if $uefi is set, else
-# by SeaBIOS. Sets $machine, $tpm_pid, $console and $started.
-machine_on() {
-  local name=$1 image=$2 firmware=()
-  shift 2
+# machine_start NAME QEMU ARGUMENTS...: with the TPM state in $dir/tpm. The arguments use the character devices
+# `console` and `control`, the TPM `tpm0` and the network `n0`. Sets $machine, $tpm_pid, $console and $started.
+machine_start() {
+  local name=$1
+  shift
   console=$dir/$name.console
   control=$dir/$name.control
   mkfifo "$control.in" "$control.out"
@@ -103,25 +58,26 @@ machine_on() {
   tpm_pid=$!
   pids+=("$tpm_pid")
   wait_for 10 'swtpm starts' test -S "$control.tpm"
-  if [ -n "${uefi:-}" ]; then
-    cp /usr/share/OVMF/OVMF_VARS_4M.fd "$dir/$name.vars"
-    firmware=(-drive "if=pflash,format=raw,unit=0,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd"
-      -drive "if=pflash,format=raw,unit=1,file=$dir/$name.vars")
-  fi
   started=${EPOCHREALTIME/[.,]/}
-  qemu-system-x86_64 -M q35 -accel tcg -cpu qemu64,+rdrand -m 512 -smp 1 "${firmware[@]}" \
-    -display none -monitor none -nodefaults \
-    -serial "file:$console" -chardev "pipe,id=control,path=$control" -serial chardev:control \
-    -chardev "socket,id=tpm,path=$control.tpm" -tpmdev emulator,id=tpm0,chardev=tpm -device "${tpm_device:-tpm-crb},tpmdev=tpm0" \
-    -netdev user,id=n0 -device virtio-net-pci,netdev=n0,romfile= \
-    -kernel "$kernel" -initrd "$image" -append "$command_line $*" >>"$dir/qemu.log" 2>&1 </dev/null &
+  "$@" -accel tcg -smp 1 -display none -monitor none -nodefaults \
+    -chardev "file,id=console,path=$console" -chardev "pipe,id=control,path=$control" \
+    -chardev "socket,id=tpm,path=$control.tpm" -tpmdev emulator,id=tpm0,chardev=tpm \
+    -netdev user,id=n0 >>"$dir/qemu.log" 2>&1 </dev/null &
   machine=$!
   pids+=("$machine")
   # Both ends stay open here, or the first writer's end would be the last one's, too.
   exec 7<>"$control.in" 8<>"$control.out"
 }
 
+# In order, so that the kernel can tell the TPM: swtpm 0.7 forgets its clock when power is cut, although it has
+# called it safe.
 machine_off() {
+  local tenths
+  printf 'poweroff -f\n' >&7
+  for ((tenths = 0; tenths < 300; tenths++)); do
+    kill -0 "$machine" 2>/dev/null || break
+    sleep 0.1
+  done
   end KILL "$machine"
   end TERM "$tpm_pid"
   exec 7>&- 8>&-
@@ -170,21 +126,14 @@ guest_says() { grep -aqE "$1" "$dir/$2.console"; }
 # The TPM is reset with the machine.
 guest_reboot() { printf 'sync; reboot -f\n' >&7; }
 
-# machine_without_tpm_at_boot NAME IMAGE: a TPM that answers only after IMA has looked for one, which it
-# does once. As on boards whose TPM driver is a module. The driver is told not to hold up the boot,
-# and swtpm is stopped from the kernel's first message (the firmware needs it) to IMA's.
-machine_without_tpm_at_boot() {
-  local name=$1
-  machine_on "$name" "$2" driver_async_probe=tpm_crb,tpm_tis mote.agent=late
-  wait_for 60 'the kernel starts' grep -aqs 'Linux version' "$console"
-  kill -STOP "$tpm_pid"
-  # Seconds on a quiet machine; a bound, in case the machine itself waits for the TPM.
-  for ((tenths = 0; tenths < 1800; tenths++)); do
-    if grep -aqs 'No TPM chip found' "$console"; then break; fi
-    sleep 0.1
-  done
-  kill -CONT "$tpm_pid"
-  guest_says 'No TPM chip found' "$name" || fail 'IMA does not miss the TPM'
-  guest_ready
-  guest 'while [ ! -c /dev/tpmrm0 ]; do sleep 0.2; done; start_agent' >/dev/null
+# ---- what holds on every device while the agent runs ----
+
+check_agent_is_modest() {
+  check 'the agent has given up root, for good' guest_quiet \
+    'test "$(grep ^Uid: /proc/$(pidof mote-agent)/status | tr -d "[:space:]")" = Uid:990990990990'
+  check 'its root file system is read-only' guest_quiet '! touch /written 2>/dev/null'
+  check 'it has written nothing where it could' guest_quiet 'test -z "$(ls -A /tmp)"'
+  check 'it listens on no port' guest_quiet \
+    '! grep " 0A " /proc/net/tcp && ! grep -E "^ *[0-9]+: [0-9A-F]+:[0-9A-F]+ 00000000:0000 " /proc/net/udp'
+  check 'and its clock is that of a board without RTC' guest_quiet 'test "$(date +%Y)" = 1970'
 }

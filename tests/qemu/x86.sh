@@ -32,6 +32,10 @@ begun=${EPOCHREALTIME/[.,]/}
 . tests/qemu/lib.sh
 # shellcheck source=tests/qemu/vm.sh
 . tests/qemu/vm.sh
+# shellcheck source=tests/qemu/x86_vm.sh
+. tests/qemu/x86_vm.sh
+# shellcheck source=tests/qemu/uefi_disk.sh
+. tests/qemu/uefi_disk.sh
 trap finish EXIT
 trap 'exit 130' INT TERM
 
@@ -44,6 +48,7 @@ if [ -z "$bin" ]; then
   bin=$target/debug
 fi
 kernel_get
+loaders_get
 
 # ---- the image, its manifest, the verifier ----
 
@@ -54,14 +59,9 @@ verifier_on
 verifier_off
 image_tree "$dir/tree"
 image_pack "$dir/tree" "$dir/image"
-motectl manifest build --quiet --rootfs "$dir/tree" --sign "$dir/image.key" -o "$dir/manifest" >/dev/null ||
-  fail 'motectl manifest build'
-# The same image with one program more, which no manifest lists.
-mkdir -p "$dir/more/usr/bin"
-printf '#!/bin/sh\necho I should not be here\n' >"$dir/more/usr/bin/intruder"
-chmod 755 "$dir/more/usr/bin/intruder"
-image_pack "$dir/more" "$dir/more.cpio"
-cat "$dir/image" "$dir/more.cpio" >"$dir/image-with-intruder"
+manifest_build() { motectl manifest build --quiet --rootfs "$dir/tree" --sign "$dir/image.key" "$@" >/dev/null; }
+manifest_build -o "$dir/manifest" || fail 'motectl manifest build'
+image_with_intruder "$dir/image" "$dir/image-with-intruder"
 verifier_on --manifest "$dir/manifest" --manifest-key "$dir/image.key.pub"
 
 # ---- enrolment, before there is a network ----
@@ -74,6 +74,7 @@ within 180 'once there is one, it enrols' is pending
 device=$(device_id)
 motectl device admit "$device" >/dev/null || fail 'motectl device admit'
 within 180 'a healthy boot is trusted against the manifest made from its tree' is trusted
+check_agent_is_modest
 
 # ---- a long log ----
 
@@ -114,24 +115,7 @@ took=$((${EPOCHREALTIME/[.,]/} - started))
 # SeaBIOS measures nothing of what -kernel gives it. A verifier cannot see what nobody measured.
 check 'no PCR sees a changed command line when SeaBIOS starts the kernel' test "$(boot_pcrs)" = "$values"
 machine_off
-figure qemu_boot_to_trusted_s "$(seconds "$took")"
-
-# ---- UEFI ----
-
-boots=$(boots)
-uefi=1
-machine_on uefi "$dir/image"
-guest_ready
-within 180 'an UEFI boot is trusted' rebooted "$boots"
-check 'its kernel offers a boot log' guest_quiet 'test "$(wc -c </sys/kernel/security/tpm0/binary_bios_measurements)" -gt 1000'
-values=$(boot_pcrs)
-machine_off
-machine_on uefi-cmdline "$dir/image" mote.changed=1
-guest_ready
-changed=$(boot_pcrs)
-check 'PCR 9, and no other, sees a changed command line there' differ_in 9 "$values" "$changed"
-machine_off
-uefi=
+figure qemu_boot_to_trusted_x86_64_s "$(seconds "$took")" s
 
 # ---- a program more ----
 
@@ -150,6 +134,37 @@ machine_without_tpm_at_boot bypass "$dir/image"
 within 180 'a kernel whose IMA found no TPM is refused for just that' refused_for ima-without-tpm
 check 'although its TPM works by now' guest_quiet 'test -c /dev/tpmrm0'
 check 'and PCR 10 is zero' guest_quiet 'test -z "$(tr -d 0 </sys/class/tpm/tpm0/pcr-sha256/10)"'
+machine_off
+
+# ---- UEFI, and Secure Boot ----
+
+disk_make "$dir/disk" "$dir/image" "$command_line"
+readarray -t expectations < <(disk_expectations "$dir/image" "$command_line")
+manifest_build --name mote-test-uefi "${expectations[@]}" -o "$dir/manifest-uefi" || fail 'motectl manifest build for UEFI'
+motectl manifest add "$dir/manifest-uefi" >/dev/null || fail 'motectl manifest add'
+
+boots=$(boots)
+machine_on_secure_boot secure "$dir/disk"
+guest_ready
+within 300 'with Secure Boot, and all of its boot log as the image says, it is trusted' rebooted "$boots"
+check 'the kernel, too, says that Secure Boot is on' guest_quiet 'dmesg | grep -q "Secure boot enabled"'
+machine_off
+
+disk_make "$dir/disk-cmdline" "$dir/image" "$command_line" mote.changed=1
+boots=$(boots)
+machine_on_secure_boot cmdline-secure "$dir/disk-cmdline"
+guest_ready
+# The line, and the GRUB configuration that has it.
+within 300 'a changed command line is seen' reasons_are boot-event-unexpected cmdline-unexpected
+check 'and named' explained mote.changed=1
+check 'in a new boot' test "$(boots)" -gt "$boots"
+machine_off
+
+boots=$(boots)
+machine_on_insecure_boot insecure "$dir/disk"
+guest_ready
+within 300 'the same disk without Secure Boot is refused for that and nothing else' reasons_are secure-boot-off
+check 'in a new boot' test "$(boots)" -gt "$boots"
 machine_off
 
 printf '%s s in all\n' "$(seconds $((${EPOCHREALTIME/[.,]/} - begun)))"
