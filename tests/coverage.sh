@@ -23,9 +23,10 @@ done
 dir=$PWD/target/coverage
 rm -rf "$dir"
 mkdir -p "$dir"
-# cargo calls it as WRAPPER RUSTC ARGUMENTS..., for members of the workspace alone.
+# cargo calls it as WRAPPER RUSTC ARGUMENTS..., for members of the workspace alone. Not sh: dash drops
+# variables with a hyphen in their name, such as CARGO_BIN_EXE_mote-verifier.
 cat >"$dir/rustc" <<'WRAPPER'
-#!/bin/sh
+#!/bin/bash
 exec "$@" -C instrument-coverage
 WRAPPER
 chmod +x "$dir/rustc"
@@ -36,11 +37,11 @@ export LLVM_PROFILE_FILE=$dir/%4m.profraw
 export RUST_MIN_STACK=16777216
 
 packages=(-p mote-schemas -p mote-verifier)
-cargo test --quiet --locked "${packages[@]}" --lib --bins --tests >"$dir/tests.log" 2>&1 || {
+cargo test --quiet --locked "${packages[@]}" --tests >"$dir/tests.log" 2>&1 || {
   tail -n 40 "$dir/tests.log"
   exit 1
 }
-cargo test --locked "${packages[@]}" --lib --bins --tests --no-run --message-format=json 2>/dev/null |
+cargo test --locked "${packages[@]}" --tests --no-run --message-format=json 2>/dev/null |
   python3 -c '
 import json, sys
 for line in sys.stdin:

@@ -1,11 +1,16 @@
 #!/usr/bin/env bash
-# What Mote's conversation costs, one line each: figure NAME VALUE UNIT [budget OP LIMIT]
+# What Mote costs, on the link and on the device, one line each: figure NAME VALUE UNIT [budget OP LIMIT]
 # Names that begin with tls_ are the same over TLS, without a budget. Ends with an error when a budget is
-# missed. The simulated days at the end take some minutes.
+# missed. The optimised build that the verifier's speed is measured with, and the simulated days, take some
+# minutes.
 set -u
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 missed=0
 run() { cargo run --quiet --locked -p mote-tests --bin "$@" || missed=1; }
 run mote-figures
+# Speed, beside what the hash or the signature alone takes.
+run mote-bench --release
 run mote-sim lossy
+# What the agent costs its device: optimised builds, some minutes each.
+tests/size.sh || missed=1
 exit $missed

@@ -113,6 +113,7 @@ budget agent_allocs_per_beat "$(per_beat 10000 'total heap usage: \([0-9]*\) all
 if [ -n "$with_default" ]; then
   default=$(build default "$device_flags")
   budget agent_bin_default_bytes "$(stat -c %s "$default")" bytes 2800000
+  lend_tpm
   budget agent_rss_default_kib "$(attest 10000 100 "$default")" KiB 8000
 fi
 device_off

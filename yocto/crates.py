@@ -1,16 +1,20 @@
 #!/usr/bin/env python3
 """Writes the layer's list of crates from Cargo.lock; with --check, only says whether it is up to date.
 
-    yocto/crates.py [--check] [LOCK [LIST]]
+    yocto/crates.py [--check | --pin] [LOCK [LIST]]
 
-The list is what `bitbake -c update_crates mote-agent` writes.
+The list is what `bitbake -c update_crates mote-agent` writes. --pin lets SRCREV name HEAD, too, whose
+Cargo.lock must be the one that is listed.
 """
+import re
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LIST = ROOT / "yocto/meta-mote/recipes-security/mote/mote-agent-crates.inc"
+RECIPE = LIST.with_name("mote.inc")
 
 
 def crates(lock):
@@ -33,13 +37,27 @@ def recipe_include(found):
     return "\n".join(lines) + "\n"
 
 
+def pin(lock):
+    """Writes HEAD into the recipes."""
+    def git(*command):
+        return subprocess.run(["git", "-C", ROOT, *command], check=True, text=True, stdout=subprocess.PIPE).stdout
+
+    if git("show", "HEAD:Cargo.lock") != lock:
+        sys.exit("Cargo.lock is not that of HEAD: commit it first, then pin that commit")
+    text, count = re.subn(r'(?m)^SRCREV = ".*"$', f'SRCREV = "{git("rev-parse", "HEAD").strip()}"', RECIPE.read_text())
+    assert count == 1, RECIPE
+    RECIPE.write_text(text)
+
+
 def main(arguments):
     check = "--check" in arguments
-    paths = [Path(argument) for argument in arguments if argument != "--check"]
+    paths = [Path(argument) for argument in arguments if not argument.startswith("--")]
     lock, target = (paths + [ROOT / "Cargo.lock", LIST][len(paths):])[:2]
     text = recipe_include(crates(lock.read_text()))
     if not check:
         target.write_text(text)
+        if "--pin" in arguments:
+            pin(lock.read_text())
         return 0
     if target.exists() and target.read_text() == text:
         return 0

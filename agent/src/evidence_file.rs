@@ -1,6 +1,8 @@
 //! `mote-agent evidence`: evidence in a file, for devices without a network and for firmware CI
 //! (`cddl/evidence.cddl`).
 //!
+//! It is one Conceptual Message Wrapper (`mote_schemas::cmw`), whose value comes in chunks as it is made.
+//!
 //! The quote comes first and the logs after it, for reading a log may itself be measured: they may hold
 //! more than the quote covers, never less. The file is written as the logs are read; no more of them
 //! than one chunk is held. It is the only file that the agent ever writes, and only this command does.
@@ -11,10 +13,12 @@ use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 use heapless::Vec as Bounded;
+use minicbor::encode::write::Cursor;
 use mote_schemas::bundle::{
     self, Header, Item, MAX_CHUNK, MAX_NONCE, MIN_NONCE, Magic, qualifying_data,
 };
 use mote_schemas::cbor::{self, Bytes, Text};
+use mote_schemas::cmw::{self, MediaType};
 use mote_schemas::limits::{MAX_EK_CERTIFICATE, MAX_PCR_BANKS, PCR_COUNT};
 use mote_schemas::message::{DeviceKeys, FullQuote, PcrBank, PcrBanks};
 use mote_schemas::tpm::HashAlg;
@@ -181,11 +185,12 @@ pub fn write(
     out: &mut dyn Write,
 ) -> Result<(u64, u64), EvidenceError> {
     let header = header(config, &request.nonce, tpm)?;
-    out.write_all(&header).map_err(EvidenceError::Output)?;
     let mut writer = Writer {
         out,
         item: vec![0; MAX_CHUNK + 16],
     };
+    writer.wrapper(|out| cmw::begin_chunks(MediaType::Name(bundle::MEDIA_TYPE), out))?;
+    writer.chunk(&header)?;
     let ima = writer.measurement_list(&config.ima_log)?;
     let boot = match &request.boot_log {
         Some(path) => writer.boot_log(path)?,
@@ -193,6 +198,7 @@ pub fn write(
         None => 0,
     };
     writer.item(&Item::End { ima, boot })?;
+    writer.wrapper(|out| cmw::end_chunks(out))?;
     Ok((ima, boot))
 }
 
@@ -256,6 +262,21 @@ struct Writer<'o> {
 impl Writer<'_> {
     fn item(&mut self, item: &Item<'_>) -> Result<(), EvidenceError> {
         let len = cbor::encode(item, &mut self.item).map_err(|_| EvidenceError::TooLarge)?;
+        chunk(self.out, &self.item[..len])
+    }
+
+    fn chunk(&mut self, bytes: &[u8]) -> Result<(), EvidenceError> {
+        chunk(self.out, bytes)
+    }
+
+    /// A piece of the wrapper itself.
+    fn wrapper<E>(
+        &mut self,
+        write: impl FnOnce(&mut Cursor<&mut [u8]>) -> Result<(), E>,
+    ) -> Result<(), EvidenceError> {
+        let mut piece = Cursor::new(&mut self.item[..]);
+        write(&mut piece).map_err(|_| EvidenceError::TooLarge)?;
+        let len = piece.position();
         self.out
             .write_all(&self.item[..len])
             .map_err(EvidenceError::Output)
@@ -297,6 +318,19 @@ impl Writer<'_> {
             bytes += len as u64;
         }
     }
+}
+
+/// The next bytes of the wrapper's value.
+fn chunk(out: &mut dyn Write, bytes: &[u8]) -> Result<(), EvidenceError> {
+    let mut head = [0; 9];
+    let mut cursor = Cursor::new(&mut head[..]);
+    minicbor::Encoder::new(&mut cursor)
+        .bytes_len(bytes.len() as u64)
+        .map_err(|_| EvidenceError::TooLarge)?;
+    let len = cursor.position();
+    out.write_all(&head[..len])
+        .and_then(|()| out.write_all(bytes))
+        .map_err(EvidenceError::Output)
 }
 
 #[cfg(test)]

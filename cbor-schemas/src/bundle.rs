@@ -1,4 +1,4 @@
-//! Evidence in a file (`cddl/evidence.cddl`): a CBOR sequence, so that a device writes it as it reads its
+//! Evidence in a file (`cddl/evidence.cddl`), inside a wrapper ([`crate::cmw`]): a CBOR sequence, so that a device writes it as it reads its
 //! logs and never holds one.
 //!
 //! All of it is the device's claim, as a message's is: the quote says what is true, once the verifier has
@@ -11,6 +11,9 @@ use sha2::{Digest, Sha256};
 use crate::cbor::{Bytes, Text};
 use crate::ima::Endian;
 use crate::message::{DeviceKeys, FullQuote, PcrBanks};
+
+/// Media type of an evidence file, as in a wrapper (`crate::cmw`).
+pub const MEDIA_TYPE: &str = "application/vnd.mote.evidence+cbor-seq";
 
 /// Shortest nonce, in bytes: what nobody has quoted by chance before.
 pub const MIN_NONCE: usize = 8;

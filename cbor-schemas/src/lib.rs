@@ -6,6 +6,8 @@
 //! | [`cbor`] | deterministic CBOR: refuse anything that has a second spelling | RFC 8949, 4.2.1 |
 //! | [`message`] | hello, open, log, beat and their replies | `cddl/mote.cddl` |
 //! | [`bundle`] | evidence in a file | `cddl/evidence.cddl` |
+//! | [`cmw`] | evidence of any kind, with its media type | RFC 9999 |
+//! | [`eat`] | tokens of devices without a TPM | RFC 9711, `cddl/token.cddl` |
 //! | [`reason`] | the registry of reason tokens | `cddl/reasons.cddl` |
 //! | [`transcript`] | what binds keys and quotes to one conversation | DESIGN |
 //! | [`cose`] | `COSE_Sign1` structure, without a signature algorithm | RFC 9052 |
@@ -26,8 +28,10 @@
 pub mod bootlog;
 pub mod bundle;
 pub mod cbor;
+pub mod cmw;
 pub mod coap;
 pub mod cose;
+pub mod eat;
 pub mod ima;
 pub mod limits;
 pub mod message;

@@ -119,6 +119,20 @@ registry! {
     LogTooLong "log-too-long" Refused,
     /// The boot event log that was sent does not have the digest that open named.
     BootLogMismatch "boot-log-mismatch" Refused,
+    /// The evidence is not an entity attestation token that can be read.
+    TokenMalformed "token-malformed" Refused,
+    /// The token's signature does not verify with the device's endorsed key.
+    TokenSignatureInvalid "token-signature-invalid" Refused,
+    /// The token answers a nonce that this verifier did not give to this device.
+    TokenWrongNonce "token-wrong-nonce" Refused,
+    /// The token answers a nonce that was answered before, or an older one than the last.
+    TokenReplayed "token-replayed" Refused,
+    /// The token says that it is not valid any more, or not yet.
+    TokenExpired "token-expired" Refused,
+    /// The token claims another UEID than the one that was endorsed with its key.
+    UeidMismatch "ueid-mismatch" Refused,
+    /// The evidence is of a kind that this verifier does not appraise.
+    MediaTypeUnsupported "media-type-unsupported" Refused,
 
     /// The records do not lead to the quoted PCR value: log and TPM disagree.
     LogDoesNotReplay "log-does-not-replay" Contraindicated,
@@ -179,6 +193,22 @@ registry! {
     PcrBankNotAllowed "pcr-bank-not-allowed" Contraindicated,
     /// The attestation key is weaker than the policy allows.
     KeyTooWeak "key-too-weak" Contraindicated,
+    /// A component was measured that no manifest names.
+    ComponentUnknown "component-unknown" Contraindicated,
+    /// A component's digest is none that its manifest allows.
+    ComponentModified "component-modified" Contraindicated,
+    /// A component that the manifest names was not measured.
+    ComponentMissing "component-missing" Contraindicated,
+    /// The device says that it runs another software or version than the manifest's.
+    SoftwareVersionUnexpected "software-version-unexpected" Contraindicated,
+    /// The device says that it can be debugged.
+    DebugEnabled "debug-enabled" Contraindicated,
+    /// The token does not say whether the device can be debugged.
+    DebugStateUnknown "debug-state-unknown" Warning,
+    /// The device says that software has booted which its maker did not authorise.
+    BootNotAuthorised "boot-not-authorised" Contraindicated,
+    /// The token has measurements or submodules that cannot be compared with anything.
+    ClaimsUnappraised "claims-unappraised" Warning,
 }
 
 #[cfg(test)]

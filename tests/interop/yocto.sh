@@ -34,6 +34,6 @@ for release in whinlatter wrynose; do
   printf 'ok    oelint-adv, %s: no findings in %d files\n' $release ${#files[@]}
 done
 
-cargo build --locked --quiet --package mote-verifier --bin motectl --package mote-agent --bin mote-agent
+cargo build --locked --quiet --package mote-verifier --bin motectl --package mote-agent --bin mote-agent --features mote-agent/esapi-swtpm
 MOTE_BIN_DIR=${CARGO_TARGET_DIR:-$PWD/target}/debug PYTHONDONTWRITEBYTECODE=1 \
   "$venv/bin/python3" -m unittest -v $here/yocto_recipes.py $here/yocto_image.py

@@ -280,12 +280,35 @@ class Files(Case):
         for function in ("BPRM_CHECK", "MMAP_CHECK mask=MAY_EXEC", "MODULE_CHECK", "FIRMWARE_CHECK", "POLICY_CHECK"):
             self.assertIn(f"measure func={function}", rules)
 
+    def test_policy_has_the_rules_of_the_buildroot_tree(self):
+        def rules(path):
+            return [line for line in path.read_text().splitlines() if line and not line.startswith("#")]
+
+        self.assertEqual(rules(LAYER / "recipes-security/mote-ima-policy/mote-ima-policy/ima-policy"),
+                         rules(ROOT / "buildroot/package/mote-ima-policy/ima-policy"))
+
     def test_kas_file_is_valid_and_names_the_demo_image(self):
         kas = yaml.safe_load((ROOT / "yocto/kas.yml").read_text())
         jsonschema.validate(kas, CONFIGSCHEMA)
         self.assertTrue((LAYER / f"recipes-core/images/{kas['target']}.bb").exists())
         layer, = kas["repos"]["mote"]["layers"]
         self.assertEqual(ROOT / layer, LAYER)
+
+    def test_demo_gives_qemu_a_tpm_that_keeps_its_state(self):
+        tools = self.path / "tools"
+        tools.mkdir()
+        # Stands in for runqemu: is there a socket where QEMU is told to look for one?
+        (tools / "runqemu").write_text('#!/bin/sh\necho "$@"\nfor last; do :; done\n'
+                                       'path=${last#*path=}\n[ -S "${path%% *}" ] && echo "socket"\n')
+        (tools / "runqemu").chmod(0o755)
+        for machine, device in (("qemuarm64", "tpm-tis-device"), ("qemux86-64", "tpm-crb")):
+            result = subprocess.run([ROOT / "yocto/run-demo.sh", machine, "snapshot"], cwd=self.path, check=False,
+                                    text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                    env={"PATH": f"{tools}:{os.environ['PATH']}", "TMPDIR": str(self.path)})
+            self.assertEqual(result.returncode, 0, result.stdout)
+            self.assertRegex(result.stdout, rf"^{machine} mote-image-demo slirp nographic snapshot qemuparams=.* "
+                                            rf"-device {device},tpmdev=tpm0\nsocket\n$")
+            self.assertTrue((self.path / "mote-tpm" / machine).is_dir())
 
     def test_runtime_tests_compile(self):
         for path in LAYER.glob("lib/oeqa/**/*.py"):

@@ -183,7 +183,7 @@ class Recipes(unittest.TestCase):
         parent = "HEAD~1" if git_has("HEAD~1") else "HEAD"
         lock = output("git", "rev-parse", f"{commit}:Cargo.lock")
         self.assertIn(lock, output("git", "rev-parse", "HEAD:Cargo.lock", f"{parent}:Cargo.lock").splitlines(True),
-                      "Cargo.lock has changed since SRCREV: let it name a commit that has the new one")
+                      "Cargo.lock has changed since SRCREV: run yocto/crates.py --pin")
         d = self.workspace.parse(AGENT)
         for path in re.findall(r"\$\{S\}/(\S+)", d.getVar("do_install", False)) + ["LICENSE", "agent/Cargo.toml"]:
             self.assertTrue(git_has(f"{commit}:{path}"), f"{path} is not in {commit}")

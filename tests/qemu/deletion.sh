@@ -30,6 +30,8 @@ begun=${EPOCHREALTIME/[.,]/}
 
 # shellcheck source=tests/qemu/lib.sh
 . tests/qemu/lib.sh
+# shellcheck source=tests/qemu/debian.sh
+. tests/qemu/debian.sh
 # shellcheck source=tests/qemu/vm.sh
 . tests/qemu/vm.sh
 trap finish EXIT
@@ -41,35 +43,25 @@ suite=${SUITE:-trixie-backports}
 cache=$target/cache/qemu-$suite
 bin=${MOTE_BIN_DIR:-}
 if [ -z "$bin" ]; then
-  cargo build --locked -p mote-agent -p mote-verifier >"$dir/build.log" 2>&1 || fail 'the build failed'
+  cargo build --locked -p mote-agent -p mote-verifier --features mote-agent/esapi-swtpm >"$dir/build.log" 2>&1 || fail 'the build failed'
   bin=$target/debug
 fi
 
-# suite_kernel_get: $kernel and $modules, as kernel_get; the host's own sources stay as they are.
+# depends PATTERN: packages that those just downloaded depend on.
+depends() { dpkg-deb -f "$dir/apt-$suite-amd64/debs"/*.deb Depends | grep -oE "$1" | sort -u; }
+
+# suite_kernel_get: $kernel and $modules, as kernel_get does from the host's own suite.
 suite_kernel_get() {
-  local url apt=$dir/apt image parts
-  if [ -z "$(find "$cache/kernel" -name 'vmlinuz*' 2>/dev/null)" ]; then
-    # shellcheck disable=SC2016 # apt-get expands it
-    url=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | grep -E '/debian/?$' | head -n 1)
-    mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial" "$cache"
-    : >"$apt/status"
-    printf 'deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] %s %s main\n' "$url" "$suite" >"$apt/sources.list"
-    private() {
-      "$@" -o Dir::Etc::sourcelist="$apt/sources.list" -o Dir::Etc::sourceparts=/dev/null \
-        -o Dir::Etc::preferencesparts=/dev/null -o Dir::State="$apt" -o Dir::State::lists="$apt/lists" \
-        -o Dir::State::status="$apt/status" -o Dir::Cache="$apt/cache" -o Acquire::Languages=none
-    }
-    depends() { private apt-cache depends "$1" | sed -n 's/ *Depends: //p'; }
-    private apt-get -q update >"$dir/kernel.log" 2>&1 || fail "apt-get update of $suite"
-    image=$(depends linux-image-cloud-amd64 | grep '^linux-image-[0-9]' | head -n 1)
+  local image parts
+  if [ ! -d "$cache/kernel" ]; then
+    debian_get "$suite" amd64 "$dir/meta" linux-image-cloud-amd64
+    image=$(depends 'linux-image-[0-9][^ ,]*')
+    debian_get "$suite" amd64 "$dir/meta" "$image"
     # Newer packages keep kernel and modules apart.
-    parts=$(depends "$image" | grep -E '^linux-(binary|modules)-[0-9]')
-    # shellcheck disable=SC2086 # several words
-    (cd "$cache" && private apt-get -q download $image $parts) >>"$dir/kernel.log" 2>&1 || fail "a kernel from $suite"
+    mapfile -t parts < <(depends 'linux-(binary|modules)-[0-9][^ ,]*')
     rm -rf "$cache/kernel.new"
-    for part in "$cache"/*.deb; do dpkg-deb -x "$part" "$cache/kernel.new"; done
+    debian_get "$suite" amd64 "$cache/kernel.new" "$image" "${parts[@]}"
     mv "$cache/kernel.new" "$cache/kernel"
-    rm -f "$cache"/*.deb
   fi
   kernel=$(find "$cache/kernel" -name 'vmlinuz*' | head -n 1)
   modules=$(find "$cache/kernel" -type d -path '*/lib/modules' | head -n 1)

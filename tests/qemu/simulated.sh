@@ -61,6 +61,32 @@ jitter = 0
 TOML
 }
 
+# lend_tpm: from now on the agent has its TPM as a character device, as on a device. swtpm's commands and
+# responses pass unchanged.
+lend_tpm() {
+  python3 - "$tpm_port" >"$dir/tpm/node" 2>>"$dir/lend.log" <<'PY' &
+import os, select, socket, sys, tty
+agent, node = os.openpty()
+tty.setraw(agent)
+tty.setraw(node)
+tpm = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+tpm.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+print(os.ttyname(node), flush=True)
+while True:
+    ready, _, _ = select.select([agent, tpm], [], [])
+    if agent in ready:
+        tpm.sendall(os.read(agent, 4096))
+    if tpm in ready:
+        response = tpm.recv(4096)
+        if not response:
+            break
+        os.write(agent, response)
+PY
+  pids+=($!)
+  wait_for 10 'the TPM is lent out' test -s "$dir/tpm/node"
+  sed -i "s|^tpm = .*|tpm = \"device:$(<"$dir/tpm/node")\"|" "$dir/agent.toml"
+}
+
 device_off() {
   end TERM "$verifier"
   end TERM "$simkernel"

@@ -44,7 +44,7 @@ target=$(cargo metadata --locked --no-deps --format-version 1 | sed 's/.*"target
 cache=$target/cache/qemu-x86
 bin=${MOTE_BIN_DIR:-}
 if [ -z "$bin" ]; then
-  cargo build --locked -p mote-agent -p mote-verifier >"$dir/build.log" 2>&1 || fail 'the build failed'
+  cargo build --locked -p mote-agent -p mote-verifier --features mote-agent/esapi-swtpm >"$dir/build.log" 2>&1 || fail 'the build failed'
   bin=$target/debug
 fi
 kernel_get

@@ -8,16 +8,17 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 
 use mote_schemas::time::Instant;
+use mote_verifier::admin::{self, Effect, Request, Response};
 use mote_verifier::admission::AdmissionRules;
 use mote_verifier::engine::{Engine, Now, Settings};
 use mote_verifier::ima_signature::Keyring;
 use mote_verifier::manifest::{
-    BootExpectations, FileDigest, FileEntry, Manifest, StaticPcrs, sign,
+    BootExpectations, ComponentEntry, FileDigest, FileEntry, Manifest, StaticPcrs, sign,
 };
 use mote_verifier::policy::{
     self, TrustedKey, Uses, binding_bytes, ima_keys_bytes, policy_object_name, trust_and_add,
 };
-use mote_verifier::signing_key::SigningKey;
+use mote_verifier::signing_key::{PublicKey, SigningKey};
 use mote_verifier::store::{
     Admission, Change, Deviation, DeviceId, DeviceRecord, Durability, Kid, ObjectKind, RecordId,
     RedbStore, SessionRecord, Store, VerdictRecord,
@@ -26,6 +27,7 @@ use mote_verifier::store::{
 use crate::hex;
 use crate::process::TempDir;
 use crate::soft_device::digest_of;
+use crate::token_device::TokenDevice;
 
 /// Unix time at which every lab opens, in milliseconds.
 const START: u64 = 1_800_000_000_000;
@@ -131,22 +133,16 @@ impl Lab {
         let key = self.key();
         let (rules, references) = (self.rules.clone(), self.references.clone());
         let settings = self.settings.clone();
-        let start = move || -> Result<Engine, String> {
+        let start = || -> Result<Engine, String> {
             let mut store = RedbStore::open_or_create(&state).map_err(|error| error.to_string())?;
             store
                 .commit(&references, Durability::Immediate)
                 .map_err(|error| error.to_string())?;
             Engine::new(Box::new(store), key, rules, settings).map_err(|error| error.to_string())
         };
-        // Unoptimised, the engine's tables are copied on the stack a few times before they move to
-        // the heap: more than a test's thread has, and nothing for a main thread.
-        let engine = std::thread::Builder::new()
-            .stack_size(16 * 1024 * 1024)
-            .spawn(start)
-            .map(std::thread::JoinHandle::join);
-        match engine {
-            Ok(Ok(Ok(engine))) => self.engine = Some(engine),
-            other => panic!("the engine does not start: {:?}", other.map(|_| ())),
+        match start() {
+            Ok(engine) => self.engine = Some(engine),
+            Err(error) => panic!("the engine does not start: {error}"),
         }
     }
 
@@ -298,6 +294,67 @@ impl Lab {
     fn store(&mut self, changes: &[Change]) {
         let stored = self.engine().store().commit(changes, Durability::Immediate);
         stored.unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// Adds the manifest of a firmware `valve`, each of whose components contains its own name.
+    ///
+    /// # Panics
+    /// When it cannot be stored.
+    pub fn add_firmware(&mut self, version: &str, components: &[&str]) {
+        let components = components.iter().map(|name| ComponentEntry {
+            name: (*name).to_owned(),
+            digests: vec![FileDigest(digest_of(name))],
+        });
+        let make = || -> Result<[Change; 2], Box<dyn std::error::Error>> {
+            let manifest = Manifest::new("valve", version, None, vec![], vec![], BTreeMap::new())?
+                .with_firmware(components.collect())?;
+            let key = SigningKey::generate()?;
+            Ok(trust_and_add(key.public_key(), sign(&manifest, &key)?)?)
+        };
+        let changes = make().unwrap_or_else(|error| panic!("the manifest: {error}"));
+        let stored = self
+            .engine()
+            .store()
+            .commit(&changes, Durability::Immediate);
+        stored.unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// What `motectl` asks of the verifier.
+    ///
+    /// # Panics
+    /// When the store cannot be read.
+    pub fn ask(&mut self, request: &Request) -> Response {
+        let now = self.now().unix;
+        let (response, effect) = admin::handle(&mut self.engine().office(), now, request);
+        match effect {
+            Some(Effect::AdmissionChanged(id) | Effect::DeviceRemoved(id)) => {
+                self.engine().device_changed(&id);
+            }
+            Some(Effect::PolicyChanged) => {
+                let swept = self.engine().sweep(now, 100);
+                swept.unwrap_or_else(|error| panic!("{error}"));
+            }
+            _ => {}
+        }
+        response
+    }
+
+    /// What the operator does with `motectl device endorse`.
+    ///
+    /// # Panics
+    /// When the verifier computes another id of the key than the device.
+    pub fn endorse(&mut self, device: &TokenDevice, name: Option<&str>) {
+        let pem = PublicKey::from_point(&device.point()).and_then(|key| key.to_pem());
+        let response = self.ask(&Request::DeviceEndorse {
+            pem: pem.unwrap_or_else(|error| panic!("{error}")),
+            ueid: device.ueid.as_ref().map(|ueid| crate::hex::encode(ueid)),
+            by: "ann".to_owned(),
+            name: name.map(ToOwned::to_owned),
+        });
+        match response {
+            Response::Changed(summary) => assert_eq!(summary.id, device.id().to_string()),
+            other => panic!("{other:?}"),
+        }
     }
 
     /// Everything that is stored.

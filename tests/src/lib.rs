@@ -13,6 +13,7 @@
 //! | [`process`] | children with logs, waiting, temporary directories, this workspace's programs |
 //! | [`soft_tpm`], [`soft_device`] | a TPM in memory that can also lie; a kernel that measures into it |
 //! | [`lab`], [`evil`] | the verifier's engine without sockets; an agent that can say anything |
+//! | [`token_device`] | a device without a TPM |
 //! | [`attester`] | the agent's session without sockets |
 //! | [`ports`], [`hex`] | free ports; hex digits |
 //!
@@ -38,6 +39,7 @@ pub mod soft_tpm;
 pub mod swtpm;
 pub mod tap;
 pub mod tls_wire;
+pub mod token_device;
 pub mod wire;
 
 pub use attester::Attester;

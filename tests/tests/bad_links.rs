@@ -9,7 +9,7 @@ use mote_schemas::coap::Parameters;
 use mote_schemas::message::Tier;
 use mote_tests::sim::agent::Setup;
 use mote_tests::sim::link::{Direction, Link};
-use mote_tests::sim::{Action, Sim, on_a_roomy_thread};
+use mote_tests::sim::{Action, Sim};
 use mote_verifier::engine::Settings;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -18,17 +18,15 @@ const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// Runs a test that ends without anything that must never happen.
-fn simulate(settings: Settings, test: impl FnOnce(&mut Sim) + Send) {
-    on_a_roomy_thread(|| {
-        let mut sim = Sim::new(1, settings);
-        test(&mut sim);
-        assert!(
-            sim.violations().is_empty(),
-            "{}{:?}",
-            sim.story(),
-            sim.violations()
-        );
-    });
+fn simulate(settings: Settings, test: impl FnOnce(&mut Sim)) {
+    let mut sim = Sim::new(1, settings);
+    test(&mut sim);
+    assert!(
+        sim.violations().is_empty(),
+        "{}{:?}",
+        sim.story(),
+        sim.violations()
+    );
 }
 
 fn settings(interval: Duration, nonce_lifetime: Duration) -> Settings {

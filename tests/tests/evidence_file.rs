@@ -6,6 +6,8 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use mote_schemas::bundle;
+use mote_schemas::cmw::{self, Cmw, MediaType};
 use mote_tests::process::{program, run};
 use mote_tests::{Device, TempDir, fleet, recorded};
 
@@ -147,6 +149,17 @@ fn a_device_without_network_is_trusted_by_its_file_and_not_by_another() {
         assert!(text.contains(says), "{says} is not in {text}");
     }
 
+    // What a policy would make of it, and what it does make of it.
+    let policy = r#"{"name": "p", "version": 1, "exclusions": ["/opt/**"]}"#;
+    fs::write(desk.join("p.json"), policy).unwrap();
+    let manifest = ["--manifest", "edge.mote", "--manifest-key", "image.key.pub"];
+    let try_it = ["policy", "test", "p.json", "--evidence", "bad.cbor"];
+    let tried = motectl(&desk, &[&try_it[..], &manifest].concat());
+    assert!(tried.contains("would be trusted"), "{tried}");
+    let with_policy = [&known[..], &["--policy", "p.json"]].concat();
+    let (text, code) = verify(&desk, "bad.cbor", &with_policy);
+    assert_eq!(code, 0, "{text}");
+
     // Another device's, even if its owner says whose it is.
     let stranger = Device::new("stranger").unwrap();
     evidence(&stranger, &desk.join("stranger.cbor"), NONCE);
@@ -162,7 +175,13 @@ fn tpm2_tools_agree_that_the_quote_is_over_the_nonce() {
     let desk = desk();
     let file = desk.join("evidence.cbor");
     evidence(&device, &file, NONCE);
-    let bytes = fs::read(&file).unwrap();
+    let wrapper = fs::read(&file).unwrap();
+    let Ok(Cmw::Record(record)) = Cmw::parse(&wrapper) else {
+        panic!("not a wrapper");
+    };
+    assert_eq!(record.media_type, MediaType::Name(bundle::MEDIA_TYPE));
+    assert_eq!(record.indicator, Some(cmw::EVIDENCE));
+    let bytes: Vec<u8> = record.value.chunks().flatten().copied().collect();
     let (header, _) = bytes.split_at(mote_schemas::cbor::item_len(&bytes).unwrap());
     let header: mote_schemas::bundle::Header<'_> = mote_schemas::cbor::decode(header).unwrap();
     // TPM2B_PUBLIC for `-u`.
@@ -204,6 +223,14 @@ fn tpm2_tools_agree_that_the_quote_is_over_the_nonce() {
     );
     let bad = check(&qualifier.replace(['0', '1', '2', '3'], "f"));
     assert!(!bad.status.success());
+    // The bare sequence says what it is, too.
+    fs::write(desk.join("bare.cbor"), &bytes).unwrap();
+    let (text, code) = verify(&desk, "bare.cbor", &["--nonce", NONCE, "--ak", "ak"]);
+    assert_eq!(code, 0, "{text}");
+    fs::write(desk.join("short.cbor"), &wrapper[..wrapper.len() - 30]).unwrap();
+    let (text, code) = verify(&desk, "short.cbor", &["--nonce", NONCE, "--ak", "ak"]);
+    assert_eq!(code, 1);
+    assert!(text.contains("cut off"), "{text}");
     // And motectl takes the TPM2B_PUBLIC as tpm2-tools write it.
     let (text, code) = verify(&desk, "evidence.cbor", &["--nonce", NONCE, "--ak", "ak"]);
     assert_eq!(code, 0, "{text}");

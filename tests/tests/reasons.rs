@@ -4,12 +4,16 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::Command;
 use std::time::Duration;
 
 use mote_agent::tpm::PcrSelection;
 use mote_schemas::cbor;
-use mote_schemas::message::{DeviceId, ErrorReply, Reply};
+use mote_schemas::cmw::{MediaType, write_evidence};
+use mote_schemas::coap::Message;
+use mote_schemas::eat::DebugState;
+use mote_schemas::message::{DeviceId, ErrorReply, Reply, path};
 use mote_schemas::reason::Reason;
 use mote_schemas::tpm::{Digest, HashAlg, Public};
 use mote_tests::evil::{self, Answer, Keys, encode};
@@ -18,6 +22,7 @@ use mote_tests::simkernel::ima::Record;
 use mote_tests::soft_boot::{boot_log, event};
 use mote_tests::soft_device::{digest_of, record};
 use mote_tests::soft_tpm::{AK_ATTRIBUTES, Attest, EK_ATTRIBUTES, RESTRICTED, SoftTpm};
+use mote_tests::token_device::{TokenDevice, post, wrap};
 use mote_tests::wire::Wire;
 use mote_tests::{Evil, Lab, TempDir};
 use mote_verifier::admission::{Admission, AdmissionRules, EkId};
@@ -268,9 +273,81 @@ fn untrusted_certificate() -> Seen {
     }
 }
 
+/// What the verifier says to the wrapper that `make` makes of a device without a TPM, its second after a good one,
+/// and of the nonce for it; and what it stores.
+fn token(make: impl Fn(&mut TokenDevice, &[u8]) -> Vec<u8>) -> Seen {
+    token_after(|device, _, nonce| make(device, nonce))
+}
+
+/// The same, knowing the nonce of the first.
+fn token_after(make: impl Fn(&mut TokenDevice, &[u8], &[u8]) -> Vec<u8>) -> Seen {
+    const PEER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 4711);
+    let mut lab = Lab::new();
+    lab.add_firmware("2.1", &["bootloader", "app"]);
+    let mut device = TokenDevice::new(&[0x11; 32]);
+    lab.endorse(&device, None);
+    let (mut answer, mut first) = (None, Vec::new());
+    for id in [10, 20] {
+        lab.now += 1;
+        let asked = post(path::NONCE, id, &device.nonce_request());
+        let reply = lab.handle(PEER, &asked).unwrap();
+        let reply = Message::parse(&reply).unwrap();
+        let nonce = TokenDevice::nonce_of(reply.payload()).unwrap();
+        let wrapper = match id {
+            10 => device.wrapped(&nonce),
+            _ => make(&mut device, &first, &nonce),
+        };
+        first = nonce;
+        answer = lab.handle(PEER, &post(path::EVIDENCE, id + 1, &wrapper));
+    }
+    let answer = answer.unwrap();
+    let message = Message::parse(&answer).unwrap();
+    let mut seen = Seen::default().stored(&mut lab);
+    if let Ok(error) = cbor::decode::<ErrorReply<'_>>(message.payload()) {
+        seen.0.insert(error.reason.get().to_owned());
+    }
+    seen
+}
+
+/// The same for a token that only claims other things.
+fn claimed(change: impl Fn(&mut TokenDevice)) -> Seen {
+    token(|device, nonce| {
+        change(device);
+        device.wrapped(nonce)
+    })
+}
+
 #[allow(clippy::too_many_lines)] // A table.
 fn scene(reason: Reason) -> Seen {
     match reason {
+        Reason::TokenMalformed => token(|_, _| wrap(&[0; 64])),
+        Reason::TokenSignatureInvalid => token(|device, nonce| {
+            let mut token = device.token(nonce);
+            *token.last_mut().unwrap() ^= 1;
+            wrap(&token)
+        }),
+        Reason::TokenWrongNonce => token(|device, _| device.wrapped(&[0; 16])),
+        Reason::TokenReplayed => token_after(|device, first, _| device.wrapped(first)),
+        Reason::TokenExpired => claimed(|device| device.expires = Some(1)),
+        Reason::UeidMismatch => claimed(|device| device.ueid = Some(vec![1; 17])),
+        Reason::MediaTypeUnsupported => token(|device, nonce| {
+            let mut other = minicbor::encode::write::Writer::new(Vec::new());
+            let name = MediaType::Name("application/rim+cose");
+            write_evidence(name, &device.token(nonce), &mut other).unwrap();
+            other.into_inner()
+        }),
+        Reason::ComponentUnknown => {
+            claimed(|device| device.components.push(("radio".into(), [0; 32])))
+        }
+        Reason::ComponentModified => claimed(|device| device.components[0].1 = [0; 32]),
+        Reason::ComponentMissing => claimed(|device| device.components.truncate(1)),
+        Reason::SoftwareVersionUnexpected => {
+            claimed(|device| device.software = Some(("valve".into(), "1".into())))
+        }
+        Reason::DebugEnabled => claimed(|device| device.debug = Some(DebugState::Enabled)),
+        Reason::DebugStateUnknown => claimed(|device| device.debug = None),
+        Reason::BootNotAuthorised => claimed(|device| device.oem_boot = Some(false)),
+        Reason::ClaimsUnappraised => claimed(|device| device.hash_alg = HashAlg::Sha384),
         Reason::AdmissionPending => {
             let mut lab = Lab::new();
             let mut evil = Evil::new(1);

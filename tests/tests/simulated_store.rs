@@ -29,6 +29,7 @@ fn device_record(n: u64) -> DeviceRecord {
         last_seen: None,
         session: None,
         software: None,
+        token: None,
     }
 }
 

@@ -7,7 +7,6 @@
 use std::time::Duration;
 
 use mote_tests::sim::lossy::{self, Question};
-use mote_tests::sim::on_a_roomy_thread;
 use mote_tests::sim::scenario::{self, run_many};
 
 fn number(variable: &str) -> Option<u64> {
@@ -38,7 +37,7 @@ fn no_evidence_is_lost_and_no_verdict_wrong_on_bad_links() {
 
 #[test]
 fn a_seed_decides_the_whole_run() {
-    let run = |seed| on_a_roomy_thread(|| scenario::run(seed).unwrap());
+    let run = |seed| scenario::run(seed).unwrap();
     for seed in [3, 14, 15] {
         assert_eq!(run(seed), run(seed), "seed {seed}");
     }

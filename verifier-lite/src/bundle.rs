@@ -13,18 +13,21 @@ use std::fmt;
 
 use mote_schemas::bundle::{Header, Item, VERSION, looks_like, qualifying_data};
 use mote_schemas::cbor::{self, CborError};
-use mote_schemas::ima::{ListError, ListFormat, ListParser, Step};
+use mote_schemas::ima::{Endian, ListError, ListFormat, ListParser, Step};
 use mote_schemas::message::{DeviceId, PcrBanks, Tier};
 use mote_schemas::pcr::PcrValues;
-use mote_schemas::reason::{Reason, Severity};
+use mote_schemas::reason::Reason;
 use mote_schemas::tpm::{ClockInfo, Digest, HashAlg, PcrSelection, Public};
 
 use crate::appraise::{Deviation, ReferenceLookup, appraise};
 use crate::boot;
-use crate::prefix::{Certified, IMA_PCR, LogState, Outcome, PendingLog, PrefixError};
+use crate::policy::{self, EffectivePolicy, Settled};
+use crate::prefix::{
+    Certified, IMA_PCR, LogState, Outcome, PendingLog, PrefixError, values_by_bank,
+};
 use crate::quote::{QuoteError, VerifiedQuote};
 use crate::signature::{VerifyingKey, VerifyingKeyError};
-use crate::store::Record;
+use crate::store::{BootState, Content, Record};
 
 /// Largest evidence file, in bytes: half a million records with signatures are about 200 MB.
 pub const MAX_BUNDLE: u64 = 512 << 20;
@@ -184,6 +187,11 @@ impl<'a> Bundle<'a> {
         }
     }
 
+    /// The nonce that it was made for, as claimed.
+    pub fn nonce(&self) -> &'a [u8] {
+        self.header.nonce.get()
+    }
+
     /// `TPMT_PUBLIC` of the attestation key, as claimed.
     pub fn ak_public(&self) -> &'a [u8] {
         self.header.keys.ak_public.get()
@@ -196,6 +204,11 @@ impl<'a> Bundle<'a> {
         ak: AkTrust<'_>,
         reference: &R,
     ) -> Result<Verdict, BundleError> {
+        Ok(self.verify(nonce, ak)?.appraise(reference))
+    }
+
+    /// Verifies quote and log: the only way to a [`VerifiedBundle`].
+    pub fn verify(&self, nonce: &[u8], ak: AkTrust<'_>) -> Result<VerifiedBundle, BundleError> {
         // First, since the nonce is what people get wrong.
         if self.header.nonce.get() != nonce {
             return Err(BundleError::Nonce);
@@ -218,7 +231,18 @@ impl<'a> Bundle<'a> {
         let records = self.records()?;
         let sent = records.len() as u64;
         let certified = certify(&quote, records, &claims(&self.header.pcrs))?;
-        Ok(self.verdict(&key, &quote, &certified, sent, reference))
+        let software = self.header.software;
+        Ok(VerifiedBundle {
+            device: DeviceId::of_ek(self.header.keys.ek_public.get()),
+            ak_public: self.ak_public().to_vec(),
+            ak_name: key.name().as_bytes().to_vec(),
+            clock: *quote.clock_info(),
+            certified,
+            sent,
+            endian: self.header.endian.into(),
+            boot_log: self.boot_log.clone(),
+            software: software.map(|software| software.get().to_owned()),
+        })
     }
 
     fn records(&self) -> Result<Vec<Record>, BundleError> {
@@ -240,16 +264,29 @@ impl<'a> Bundle<'a> {
         }
         Ok(records)
     }
+}
 
-    fn verdict<R: ReferenceLookup + ?Sized>(
-        &self,
-        key: &VerifyingKey,
-        quote: &VerifiedQuote,
-        certified: &Certified<Record>,
-        sent: u64,
-        reference: &R,
-    ) -> Verdict {
-        let appraisal = appraise(certified, reference, self.header.endian.into());
+/// Records and PCR values that the quote in a file certifies. Only [`Bundle::verify`] makes one.
+#[derive(Debug)]
+pub struct VerifiedBundle {
+    device: DeviceId,
+    ak_public: Vec<u8>,
+    ak_name: Vec<u8>,
+    clock: ClockInfo,
+    certified: Certified<Record>,
+    /// Records in the file.
+    sent: u64,
+    endian: Endian,
+    /// Judged only as far as it replays.
+    boot_log: Vec<u8>,
+    software: Option<String>,
+}
+
+impl VerifiedBundle {
+    /// Judges what is certified.
+    pub fn appraise<R: ReferenceLookup + ?Sized>(&self, reference: &R) -> Verdict {
+        let certified = &self.certified;
+        let appraisal = appraise(certified, reference, self.endian);
         let mut reasons: Vec<Reason> = Vec::new();
         for deviation in &appraisal.deviations {
             let reason = deviation.fault.reason();
@@ -257,37 +294,77 @@ impl<'a> Bundle<'a> {
                 reasons.push(reason);
             }
         }
-        let log = (!self.boot_log.is_empty()).then_some(&self.boot_log[..]);
-        let booted = boot::appraise(certified.prefix(), log, reference.boot());
+        let booted = boot::appraise(certified.prefix(), self.log(), reference.boot());
         for deviation in &booted.deviations {
             if !reasons.contains(&deviation.reason) {
                 reasons.push(deviation.reason);
             }
         }
         let mut tier = appraisal.tier.max(booted.tier());
-        if !quote.clock_info().safe {
+        if !self.clock.safe {
             reasons.push(Reason::ClockUnsafe);
             tier = tier.max(Tier::Warning);
         }
         reasons.sort_by_key(|reason| std::cmp::Reverse(reason.severity()));
         let records = certified.prefix().state().records;
         Verdict {
-            device: DeviceId::of_ek(self.header.keys.ek_public.get()),
-            ak_name: key.name().as_bytes().to_vec(),
+            device: self.device,
+            ak_name: self.ak_name.clone(),
             tier,
             reasons,
             deviations: appraisal.deviations,
             boot_deviations: booted.deviations,
             boot_manifest: booted.manifest,
             records,
-            records_after: sent - records,
+            records_after: self.sent - records,
             boot_log: self.boot_log.len(),
-            clock: *quote.clock_info(),
-            software: self
-                .header
-                .software
-                .map(|software| software.get().to_owned()),
+            clock: self.clock,
+            software: self.software.clone(),
         }
+    }
+
+    /// What it comes down to under a policy, as for a device that is there; `now`: Unix milliseconds.
+    pub(crate) fn settle(&self, policy: &EffectivePolicy, now: u64) -> Settled {
+        let state = self.certified.prefix().state();
+        let before = BootState {
+            certified: 0,
+            pcrs: values_by_bank(state),
+            log_pcrs: state.log_pcrs,
+            clock_safe: self.clock.safe,
+            ..BootState::new(1, now)
+        };
+        let found = crate::engine::boot::appraise(
+            &before,
+            self.certified.prefix(),
+            self.log(),
+            policy.boot(),
+            now,
+        );
+        let appraisal = appraise(&self.certified, policy, self.endian);
+        let content = Content::default();
+        policy::settle(
+            policy,
+            &self.ak_public,
+            &before,
+            content,
+            appraisal,
+            found.deviations,
+            now,
+        )
+    }
+
+    /// `TPMT_PUBLIC` of the attestation key that signed the quote.
+    pub fn ak_public(&self) -> &[u8] {
+        &self.ak_public
+    }
+
+    /// The device that it says it is of: by the endorsement key, which nothing in a file proves.
+    pub fn device(&self) -> DeviceId {
+        self.device
+    }
+
+    fn log(&self) -> Option<&[u8]> {
+        (!self.boot_log.is_empty()).then_some(&self.boot_log[..])
     }
 }
 
@@ -321,13 +398,20 @@ pub struct Verdict {
 }
 
 impl Verdict {
+    /// The same as a policy weighs it.
+    #[must_use]
+    pub fn under(mut self, policy: &EffectivePolicy, settled: &Settled) -> Self {
+        let counts = |reason: Reason| policy.weight(reason) != Tier::None;
+        self.deviations.retain(|found| counts(found.fault.reason()));
+        self.boot_deviations.retain(|found| counts(found.reason));
+        self.tier = settled.tier;
+        self.reasons.clone_from(&settled.reasons);
+        self
+    }
+
     /// Whether nothing weighs against the device.
     pub fn is_trusted(&self) -> bool {
         matches!(self.tier, Tier::Affirming | Tier::Warning)
-            && self
-                .reasons
-                .iter()
-                .all(|reason| reason.severity() <= Severity::Warning)
     }
 }
 

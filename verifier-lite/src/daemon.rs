@@ -111,7 +111,7 @@ struct Arguments {
 
     /// Kernel keyring whose measured additions are trusted as --ima-key, such as .ima. May be given
     /// several times.
-    #[arg(long, value_name = "KEYRING", value_delimiter = ',')]
+    #[arg(long, value_name = "KEYRING", value_delimiter = ',', value_parser = Keyring::kernel_name)]
     ima_keyring: Vec<String>,
 
     /// Admit devices whose EK is listed here (SHA-256 of the TPMT_PUBLIC, one a line).

@@ -418,10 +418,89 @@ pub fn explain(reason: Reason) -> Text {
             action: "Lower `min-key-strength` in the policy for such devices, or replace their TPM.",
         },
         Reason::ResultStale => Text {
-            meaning: "The last quote is older than the device's policy lets a result be.",
+            meaning: "The last evidence is older than the device's policy lets a result be.",
             cause: "The device is off, asleep or out of reach, or its agent does not run.",
             action: "Find out why it is silent: that says nothing against the device. If it sleeps for long \
                 on purpose, raise `stale-after` in its policy.",
+        },
+        Reason::TokenMalformed => Text {
+            meaning: "What the device sent is not an entity attestation token that can be read.",
+            cause: "Another format or algorithm than a CWT under ES256, or damaged bytes.",
+            action: "Compare the device's encoder with `token.cddl`; the detail names the place.",
+        },
+        Reason::TokenSignatureInvalid => Text {
+            meaning: "A token was not signed by the key that was endorsed for the device it names.",
+            cause: "The device was given a new key, or somebody else speaks for it.",
+            action: "If the device's key was changed on purpose, run `motectl device remove DEVICE` and endorse \
+                the new one. Otherwise find out who sent it.",
+        },
+        Reason::TokenWrongNonce => Text {
+            meaning: "A token answers a nonce that this verifier did not give to this device.",
+            cause: "It was made for another verifier or another device, or the verifier's key was replaced.",
+            action: "Nothing, if it stops by itself: the device asks for a new nonce. Otherwise treat the \
+                sender as hostile.",
+        },
+        Reason::TokenReplayed => Text {
+            meaning: "A token came once more, or one that is older than the last.",
+            cause: "A reply was lost and the device sent again, or somebody replays what he has seen.",
+            action: "Nothing: it changed nothing. The device asks for a new nonce.",
+        },
+        Reason::TokenExpired => Text {
+            meaning: "A token says that it is not valid any more, or not yet.",
+            cause: "The device's clock is wrong, or the token was kept for too long.",
+            action: "Set the device's clock, or let it leave out exp and nbf: the nonce keeps tokens fresh.",
+        },
+        Reason::UeidMismatch => Text {
+            meaning: "A token claims another UEID than the one that was endorsed with its key.",
+            cause: "Keys or devices were mixed up when they were endorsed, or two devices share a key.",
+            action: "Compare with `motectl device show DEVICE`, and endorse the device anew if it is ours.",
+        },
+        Reason::MediaTypeUnsupported => Text {
+            meaning: "Evidence came of a kind that this verifier does not appraise.",
+            cause: "A device of another make, or a newer one than this verifier.",
+            action: "Let it send an EAT as CWT (application/eat+cwt), or upgrade the verifier.",
+        },
+        Reason::ComponentUnknown => Text {
+            meaning: "The device measured a component that no manifest of its firmware names.",
+            cause: "Another firmware, or a manifest that leaves the component out.",
+            action: "Find out what it is. If it belongs there, add it to the manifest \
+                (`motectl manifest build --component`).",
+        },
+        Reason::ComponentModified => Text {
+            meaning: "A component of the device's firmware is not what the manifest says.",
+            cause: "An update whose manifest is not stored yet, or tampering.",
+            action: "If it is an update, add its manifest (`motectl manifest add`). Otherwise take the device \
+                out of service.",
+        },
+        Reason::ComponentMissing => Text {
+            meaning: "The manifest names a component that the device did not measure.",
+            cause: "An older bootloader that does not measure it, or software that hides it.",
+            action: "Find out why the device does not measure it; do not trust it until then.",
+        },
+        Reason::SoftwareVersionUnexpected => Text {
+            meaning: "The device says that it runs another software or version than its manifest's.",
+            cause: "The components are the same in both, or the device's claims are not kept up.",
+            action: "Compare swname and swversion of the device with the manifest's name and version.",
+        },
+        Reason::DebugEnabled => Text {
+            meaning: "The device says that it can be debugged, so whatever it says may be somebody's word.",
+            cause: "A development device, or a debug port that was not locked.",
+            action: "Lock the debug port. For development devices bind a policy that weighs this less.",
+        },
+        Reason::DebugStateUnknown => Text {
+            meaning: "The device's token does not say whether it can be debugged.",
+            cause: "Its firmware does not make the dbgstat claim.",
+            action: "Add the claim, or let the policy ignore this reason.",
+        },
+        Reason::BootNotAuthorised => Text {
+            meaning: "The device says that software has booted which its maker did not authorise (oemboot).",
+            cause: "Secure boot is off or was bypassed.",
+            action: "Turn secure boot on. If it was on, take the device out of service.",
+        },
+        Reason::ClaimsUnappraised => Text {
+            meaning: "The token has measurements or submodules that cannot be compared with anything here.",
+            cause: "A richer token than this verifier understands.",
+            action: "Look at what they are; let the policy ignore this reason if they do not matter.",
         },
         _ => UNKNOWN,
     }

@@ -10,8 +10,12 @@
 //! | [`quote::VerifiedQuote`] | that key signed these PCRs and this clock for our challenge | bytes, [`signature::VerifyingKey`] |
 //! | [`prefix::Certified`] | these records and PCR values were in the TPM | records, [`quote::VerifiedQuote`] |
 //! | [`boot::CertifiedBootLog`] | these events were extended into quoted PCRs | boot event log, [`prefix::Certified`] |
+//! | [`evidence::token::VerifiedToken`] | that key signed these claims for our nonce | bytes, [`evidence::token::Endorsement`] |
 //! | [`policy::VerifiedPolicy`] | a key that the operator trusts signed this policy | bytes, keys |
 //! | [`appraise::Appraisal`] | what of that is as it should be | [`prefix::Certified`], [`policy::EffectivePolicy`] |
+//!
+//! The TPM's evidence comes in a conversation ([`engine`]), for its log is long; evidence that comes whole, from
+//! a file or a device without a TPM, goes by its media type ([`evidence`]).
 //!
 //! Nothing here panics on what a peer sends; every refusal is an enum with a reason token.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
@@ -30,6 +34,7 @@ mod der;
 pub mod ear;
 pub mod elided;
 pub mod engine;
+pub mod evidence;
 pub mod explain;
 pub mod hex;
 pub mod ima_signature;

@@ -18,7 +18,7 @@ use mote_schemas::tpm::{Digest, HashAlg, PcrSelection};
 
 use crate::log_entry::LogEntry;
 use crate::quote::VerifiedQuote;
-use crate::store::PcrBank;
+use crate::store::{PcrBank, PcrValue};
 use replay::Replay;
 
 mod replay;
@@ -142,6 +142,25 @@ impl LogState {
     pub fn value(&self, bank: HashAlg, pcr: u32) -> Option<&Digest> {
         self.values.get(&(bank, pcr))
     }
+}
+
+/// PCR values as they are stored, one entry for each bank.
+pub(crate) fn values_by_bank(state: &LogState) -> Vec<PcrBank> {
+    let mut banks: Vec<PcrBank> = Vec::new();
+    for ((alg, pcr), value) in &state.values {
+        let value = PcrValue {
+            index: *pcr as u8,
+            value: value.as_bytes().to_vec(),
+        };
+        match banks.last_mut() {
+            Some(bank) if bank.alg == alg.to_u16() => bank.values.push(value),
+            _ => banks.push(PcrBank {
+                alg: alg.to_u16(),
+                values: vec![value],
+            }),
+        }
+    }
+    banks
 }
 
 /// PCR values as they are stored, by bank and PCR.

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use aws_lc_rs::digest;
 use aws_lc_rs::encoding::{AsBigEndian, AsDer, EcPrivateKeyBin};
+use aws_lc_rs::hkdf;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair,
@@ -173,6 +174,21 @@ impl SigningKey {
         Ok(signature.to_bytes().into())
     }
 
+    /// A secret of this key's own for this purpose (HKDF-SHA256, RFC 5869): whoever holds the key file has
+    /// the same one.
+    pub(crate) fn derive(&self, purpose: &[u8]) -> Result<[u8; 32], KeyError> {
+        let private = self.pair.private_key();
+        let scalar = AsBigEndian::<EcPrivateKeyBin<'_>>::as_be_bytes(&private)
+            .map_err(|_| KeyError::Crypto)?;
+        let mut secret = [0; 32];
+        hkdf::Salt::new(hkdf::HKDF_SHA256, b"mote/1")
+            .extract(scalar.as_ref())
+            .expand(&[purpose], hkdf::HKDF_SHA256)
+            .and_then(|okm| okm.fill(&mut secret))
+            .map_err(|_| KeyError::Crypto)?;
+        Ok(secret)
+    }
+
     /// ES256 over `message`: raw `r || s`.
     pub fn sign(&self, message: &[u8]) -> Result<[u8; SIGNATURE_LEN], KeyError> {
         let signature = self
@@ -263,7 +279,7 @@ impl PublicKey {
 }
 
 /// `SubjectPublicKeyInfo` of a P-256 key up to the point (RFC 5480, 2.1.1).
-const P256_SPKI_PREFIX: &[u8] = &[
+pub(crate) const P256_SPKI_PREFIX: &[u8] = &[
     0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a,
     0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
 ];

@@ -291,6 +291,7 @@ fn store(dir: &TempDir) -> RedbStore {
         last_seen: Some(minutes(3)),
         session: None,
         software: Some("mote-agent 0.1.0".into()),
+        token: None,
     };
     let boot = BootState {
         number: 1,

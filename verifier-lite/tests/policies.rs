@@ -264,7 +264,7 @@ fn reasons_weigh_what_the_policy_says_and_monitoring_only_warns() {
     let explained = good(&dir, "explain gate-7");
     assert!(explained.contains("stale since"), "{explained}");
     assert!(
-        explained.contains("result-stale\n  The last quote is older"),
+        explained.contains("result-stale\n  The last evidence is older"),
         "{explained}"
     );
 }

@@ -30,6 +30,7 @@ fn changes(n: u64) -> [Change; 2] {
         last_seen: Some(n),
         session: None,
         software: None,
+        token: None,
     };
     let verdict = VerdictRecord {
         at: n,

@@ -8,6 +8,8 @@
 mod address;
 #[cfg(any(feature = "esapi", feature = "tpm-direct"))]
 mod certificate;
+#[cfg(any(feature = "esapi", feature = "tpm-direct"))]
+mod connection;
 #[cfg(feature = "tpm-direct")]
 mod direct;
 mod error;

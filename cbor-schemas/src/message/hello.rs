@@ -9,8 +9,8 @@ use sha2::{Digest, Sha256};
 use crate::cbor::Bytes;
 use crate::limits::{MAX_EK_CERTIFICATE, MAX_KID, MAX_TPMT_PUBLIC};
 
-/// Names a device: the first 16 bytes of SHA-256 over its EK's TPMT_PUBLIC. Not secret, not a
-/// proof: the challenge is.
+/// Names a device: the first 16 bytes of SHA-256 over its EK's TPMT_PUBLIC; without a TPM, over the key of
+/// its tokens ([`crate::eat::device_id`]). Not secret, not a proof: the challenge is, or the signature.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 #[cbor(transparent)]
 pub struct DeviceId(#[cbor(n(0), with = "minicbor::bytes")] pub [u8; 16]);
@@ -18,7 +18,15 @@ pub struct DeviceId(#[cbor(n(0), with = "minicbor::bytes")] pub [u8; 16]);
 impl DeviceId {
     /// The id of the device that owns this EK.
     pub fn of_ek(ek_public: &[u8]) -> Self {
-        let digest = Sha256::digest(ek_public);
+        Self::of_parts(&[ek_public])
+    }
+
+    pub(crate) fn of_parts(parts: &[&[u8]]) -> Self {
+        let mut hash = Sha256::new();
+        for part in parts {
+            hash.update(part);
+        }
+        let digest = hash.finalize();
         let mut id = [0; 16];
         id.copy_from_slice(&digest[..16]);
         Self(id)

@@ -8,6 +8,7 @@ mod entries;
 mod evidence;
 mod file_entry;
 mod hello;
+mod nonce;
 mod path_code;
 mod quote;
 mod reply;
@@ -16,6 +17,7 @@ pub use entries::{Entries, EntriesWriter, Entry, EntryError, IMA_PCR, Item, PREF
 pub use evidence::{Anchor, Beat, BootPart, Log, Open, PcrBank, PcrBanks, RecordPart};
 pub use file_entry::FileEntry;
 pub use hello::{Challenge, DeviceId, DeviceKeys, Hello, Kid};
+pub use nonce::{NonceReply, NonceRequest};
 pub use path_code::PreviousPath;
 pub use quote::{Changes, ElidedQuote, FullQuote, Quote};
 pub use reply::{ErrorReply, Nonce, Ranges, Reasons, Reply, Tier, Wants};
@@ -37,4 +39,8 @@ pub mod path {
     pub const BOOT: &str = "e";
     /// A part of a long record of the measurement list, protected.
     pub const RECORD: &str = "r";
+    /// A nonce for a token, in the clear.
+    pub const NONCE: &str = "n";
+    /// Evidence in a Conceptual Message Wrapper, in the clear.
+    pub const EVIDENCE: &str = "c";
 }

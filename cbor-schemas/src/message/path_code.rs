@@ -238,33 +238,50 @@ impl PreviousPath {
     }
 }
 
-/// Codes `path` into `out` and returns the length of the code; `None` when it does not fit.
-pub(super) fn encode(mut path: &[u8], out: &mut [u8]) -> Option<usize> {
-    let mut at = 0;
-    while let Some((&first, tail)) = path.split_first() {
-        let longest = PIECES
-            .iter()
-            .enumerate()
-            .filter(|(_, piece)| path.starts_with(piece.as_bytes()))
-            .max_by_key(|(_, piece)| piece.len());
-        if let Some((index, piece)) = longest {
-            *out.get_mut(at)? = match index {
-                0..128 => index as u8 + 0x80,
-                _ => (index - 127) as u8,
-            };
-            at += 1;
-            path = &path[piece.len()..];
+/// Codes `path` into `out` and returns the length of the code, the shortest that there is; `None` when
+/// path or code is too long.
+pub(super) fn encode(path: &[u8], out: &mut [u8]) -> Option<usize> {
+    // From the end on: how many bytes the rest takes, and the piece that it begins with.
+    let mut rests = [(0_u16, None); MAX_CODED + 1];
+    rests.get(path.len())?;
+    for at in (0..path.len()).rev() {
+        let rest = &path[at..];
+        let bytes = 1 + u16::from(!is_literal(rest[0]));
+        let mut best = (rests[at + 1].0 + bytes, None);
+        for (index, piece) in PIECES.iter().enumerate() {
+            if rest.starts_with(piece.as_bytes()) && rests[at + piece.len()].0 + 1 < best.0 {
+                best = (rests[at + piece.len()].0 + 1, Some(index as u8));
+            }
+        }
+        rests[at] = best;
+    }
+    let (mut at, mut len) = (0, 0);
+    let mut put = |byte| {
+        *out.get_mut(len)? = byte;
+        len += 1;
+        Some(())
+    };
+    while let Some(&byte) = path.get(at) {
+        if let Some(index) = rests[at].1 {
+            put(match index {
+                0..128 => index + 0x80,
+                _ => index - 127,
+            })?;
+            at += PIECES[usize::from(index)].len();
             continue;
         }
-        if !(0x20..=0x7f).contains(&first) {
-            *out.get_mut(at)? = 0;
-            at += 1;
+        if !is_literal(byte) {
+            put(0)?;
         }
-        *out.get_mut(at)? = first;
+        put(byte)?;
         at += 1;
-        path = tail;
     }
-    Some(at)
+    Some(len)
+}
+
+/// Whether a byte stands for itself.
+fn is_literal(byte: u8) -> bool {
+    (0x20..=0x7f).contains(&byte)
 }
 
 #[cfg(test)]
@@ -288,6 +305,21 @@ mod tests {
             round_trip(&[b'/', byte, b'x']);
         }
         assert_eq!(round_trip(b"/usr/lib/x86_64-linux-gnu/libz.so.1"), 4);
+    }
+
+    #[test]
+    fn the_shortest_code_is_found_also_where_the_longest_piece_misleads() {
+        // `config` begins later than `.conf`, and `.conf` leaves `ig-`.
+        assert_eq!(round_trip(b".config-"), 3);
+        assert_eq!(round_trip(b"/etc/init.d/"), 1);
+    }
+
+    #[test]
+    fn a_path_that_is_too_long_is_not_coded() {
+        let mut code = [0; 2 * MAX_CODED];
+        assert_eq!(encode(&[b'x'; MAX_CODED], &mut code), Some(MAX_CODED));
+        assert_eq!(encode(&[b'x'; MAX_CODED + 1], &mut code), None);
+        assert_eq!(encode(b"xx", &mut code[..1]), None);
     }
 
     #[test]

@@ -4,8 +4,8 @@
 //! ```text
 //! mote-bench [beat]
 //! ```
-//! Prints lines `figure NAME VALUE`; `NAME_hash_alone` and `NAME_ratio` belong to NAME. With `beat`, only
-//! the heartbeat's ratio, as `figure NAME VALUE ratio budget OP LIMIT`. Fails when its budget is missed.
+//! Prints lines `figure NAME VALUE UNIT`; `NAME_hash_alone` and `NAME_ratio`, which has the budget, belong to
+//! NAME. With `beat`, only the heartbeat's ratio. Fails when a budget is missed.
 #![allow(clippy::cast_precision_loss)] // counts far below 2^52
 
 use std::collections::BTreeMap;
@@ -46,6 +46,16 @@ const BOOTS: usize = 200;
 /// Heartbeats measured.
 const BEATS: usize = 2000;
 
+/// Replay of known entries is a chain of hashes, so the hash alone is all there is to reach: its speed, or
+/// nearly. (DESIGN's 10 M entries/s on a core are of chains of several devices side by side.)
+const KNOWN_BUDGET: f64 = 0.9;
+
+/// Entries that came in full also have to be copied, and looked at.
+const UNKNOWN_BUDGET: f64 = 0.5;
+
+/// A boot log is parsed, too, and every event looked at.
+const BOOT_BUDGET: f64 = 2.0;
+
 /// DESIGN: verifier CPU per heartbeat, in P-256 verifications.
 const BEAT_BUDGET: f64 = 1.25;
 
@@ -53,22 +63,21 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     if cfg!(debug_assertions) {
         eprintln!("mote-bench: not optimised, the figures mean nothing; build with --release");
     }
-    match std::env::args().nth(1).as_deref() {
-        None => {
-            known();
-            unknown()?;
-            boot_log()?;
-        }
-        Some("beat") => {}
+    let kept = match std::env::args().nth(1).as_deref() {
+        None => [known(), unknown()?, boot_log()?, beat()?]
+            .iter()
+            .all(|kept| *kept),
+        Some("beat") => beat()?,
         Some(other) => return Err(format!("what is '{other}'?").into()),
-    }
-    beat()
+    };
+    kept.then_some(())
+        .ok_or_else(|| "a budget is missed".into())
 }
 
 /// What the engine takes for a heartbeat with nothing new, from datagram to datagram: OSCORE, the quote
 /// rebuilt and verified, the position and the next nonce committed. Beside it, one verification of such
 /// a signature with a key that has been parsed before.
-fn beat() -> Result<(), Box<dyn std::error::Error>> {
+fn beat() -> Result<bool, Box<dyn std::error::Error>> {
     let mut wire = Wire::new(1);
     let mut rules = AdmissionRules::default();
     rules.allow(EkId::of(
@@ -104,10 +113,7 @@ fn beat() -> Result<(), Box<dyn std::error::Error>> {
     let ratio = ours / alone;
     eprintln!("a heartbeat takes {ours:.1} us, one P-256 verification {alone:.1} us");
     println!("figure verifier_beat_vs_p256_verify {ratio:.2} ratio budget <= {BEAT_BUDGET}");
-    if ratio > BEAT_BUDGET {
-        return Err("a budget is missed".into());
-    }
-    Ok(())
+    Ok(ratio <= BEAT_BUDGET)
 }
 
 /// A lab with a stopwatch.
@@ -143,7 +149,7 @@ impl Far for Timed {
 }
 
 /// Entries that reference values have: their template digests are at hand, and only the extends remain.
-fn known() {
+fn known() -> bool {
     let digests: Vec<[u8; 32]> = (0..KNOWN as u64)
         .map(|n| Sha256::digest(n.to_le_bytes()).into())
         .collect();
@@ -157,11 +163,17 @@ fn known() {
         }
         black_box(value);
     });
-    rate("replay_known_entries_per_s", KNOWN, ours, alone);
+    rate(
+        "replay_known_entries_per_s",
+        KNOWN,
+        ours,
+        alone,
+        KNOWN_BUDGET,
+    )
 }
 
 /// Entries that came in full: the recorded list, certified by a recorded quote.
-fn unknown() -> Result<(), Box<dyn std::error::Error>> {
+fn unknown() -> Result<bool, Box<dyn std::error::Error>> {
     let list = recorded::read("binary_runtime_measurements")?;
     let mut records = Vec::new();
     let (mut parser, mut rest) = (ListParser::new(ListFormat::LITTLE_SHA1), &list[..]);
@@ -204,12 +216,12 @@ fn unknown() -> Result<(), Box<dyn std::error::Error>> {
         }
         black_box(value);
     });
-    rate("replay_unknown_entries_per_s", records.len(), ours, alone);
-    Ok(())
+    let (name, count) = ("replay_unknown_entries_per_s", records.len());
+    Ok(rate(name, count, ours, alone, UNKNOWN_BUDGET))
 }
 
 /// A boot event log, parsed and replayed in the SHA-256 bank.
-fn boot_log() -> Result<(), Box<dyn std::error::Error>> {
+fn boot_log() -> Result<bool, Box<dyn std::error::Error>> {
     let bytes = include_bytes!("../../data/ovmf-amd64/secureboot-uki/binary_bios_measurements");
     let log = BootLog::parse(bytes)?;
     let digests: Vec<[u8; 32]> = log
@@ -234,10 +246,11 @@ fn boot_log() -> Result<(), Box<dyn std::error::Error>> {
         }
     });
     let micros = |seconds: f64| seconds * 1e6 / BOOTS as f64;
-    println!("figure bootlog_parse_us {:.2}", micros(ours));
-    println!("figure bootlog_parse_us_hash_alone {:.2}", micros(alone));
-    println!("figure bootlog_parse_us_ratio {:.2}", ours / alone);
-    Ok(())
+    let ratio = ours / alone;
+    println!("figure bootlog_parse_us {:.2} us", micros(ours));
+    println!("figure bootlog_parse_us_hash_alone {:.2} us", micros(alone));
+    println!("figure bootlog_parse_us_ratio {ratio:.2} ratio budget <= {BOOT_BUDGET}");
+    Ok(ratio <= BOOT_BUDGET)
 }
 
 fn extend(value: &[u8; 32], digest: &[u8; 32]) -> [u8; 32] {
@@ -258,8 +271,13 @@ fn fastest(mut run: impl FnMut()) -> f64 {
         .fold(f64::INFINITY, f64::min)
 }
 
-fn rate(name: &str, entries: usize, ours: f64, alone: f64) {
-    println!("figure {name} {:.0}", entries as f64 / ours);
-    println!("figure {name}_hash_alone {:.0}", entries as f64 / alone);
-    println!("figure {name}_ratio {:.2}", alone / ours);
+fn rate(name: &str, entries: usize, ours: f64, alone: f64, least: f64) -> bool {
+    println!("figure {name} {:.0} entries/s", entries as f64 / ours);
+    println!(
+        "figure {name}_hash_alone {:.0} entries/s",
+        entries as f64 / alone
+    );
+    let ratio = alone / ours;
+    println!("figure {name}_ratio {ratio:.2} ratio budget >= {least}");
+    ratio >= least
 }

@@ -13,7 +13,7 @@ use mote_verifier::engine::Settings;
 
 use super::agent::Setup;
 use super::link::Link;
-use super::{Action, Sim, roomy_thread};
+use super::{Action, Sim};
 
 const DAY: Duration = Duration::from_secs(86_400);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -146,9 +146,7 @@ pub fn days(first: u64, count: u64, threads: usize, question: &Question) -> Resu
         }
     };
     std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads.max(1))
-            .map(|_| roomy_thread(scope, work))
-            .collect();
+        let workers: Vec<_> = (0..threads.max(1)).map(|_| scope.spawn(work)).collect();
         workers
             .into_iter()
             .try_fold(Answer::default(), |sum, worker| {

@@ -546,29 +546,6 @@ impl Sim {
     }
 }
 
-/// Runs `work` on a thread with the stack of a main thread, as the engine has in its daemon: its table
-/// of messages passes over the stack when it is made.
-///
-/// # Panics
-/// When `work` does.
-pub fn on_a_roomy_thread<T: Send>(work: impl FnOnce() -> T + Send) -> T {
-    std::thread::scope(|scope| match roomy_thread(scope, work).join() {
-        Ok(done) => done,
-        Err(panic) => std::panic::resume_unwind(panic),
-    })
-}
-
-fn roomy_thread<'scope, T: Send + 'scope>(
-    scope: &'scope std::thread::Scope<'scope, '_>,
-    work: impl FnOnce() -> T + Send + 'scope,
-) -> std::thread::ScopedJoinHandle<'scope, T> {
-    let builder = std::thread::Builder::new().stack_size(8 * 1024 * 1024);
-    match builder.spawn_scoped(scope, work) {
-        Ok(handle) => handle,
-        Err(error) => panic!("no thread to be had: {error}"),
-    }
-}
-
 fn remember(captured: &mut VecDeque<Rc<[u8]>>, bytes: &Rc<[u8]>) {
     if captured.len() == CAPTURED {
         captured.pop_front();

@@ -11,7 +11,7 @@ use super::agent::Setup;
 use super::link::{Direction, Link};
 use super::machine::{Firmware, Truth};
 use super::rng::Rng;
-use super::{Action, Sim, roomy_thread};
+use super::{Action, Sim};
 use crate::soft_boot::boot_log;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -409,9 +409,7 @@ pub fn run_many(first: u64, count: u64, threads: usize) -> (Vec<Failure>, Summar
     let mut failures = Vec::new();
     let mut sum = Summary::default();
     std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads.max(1))
-            .map(|_| roomy_thread(scope, work))
-            .collect();
+        let workers: Vec<_> = (0..threads.max(1)).map(|_| scope.spawn(work)).collect();
         for worker in workers {
             // `run` catches what a run panics with.
             if let Ok((failed, summary)) = worker.join() {

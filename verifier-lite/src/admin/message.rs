@@ -37,6 +37,17 @@ pub enum Request {
         /// And call it so.
         name: Option<String>,
     },
+    /// Enrol a device without a TPM by the key that signs its tokens.
+    DeviceEndorse {
+        /// The public key, PEM.
+        pem: String,
+        /// The UEID that goes with it, hex.
+        ueid: Option<String>,
+        /// Who decided.
+        by: String,
+        /// And call it so.
+        name: Option<String>,
+    },
     /// Stop a device from attesting, and keep what is known about it.
     DeviceRefuse {
         /// Which.
@@ -331,6 +342,23 @@ pub struct BootView {
     pub certified: u64,
 }
 
+/// A device without a TPM.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenView {
+    /// SHA-256 of its endorsed key's SPKI.
+    pub key_digest: String,
+    /// The endorsed UEID, hex.
+    pub ueid: Option<String>,
+    /// Boots that were seen, from 1; none before its first token.
+    pub boot: Option<u64>,
+    /// When the current one was first heard of.
+    pub since: Option<u64>,
+    /// `bootcount`, as it says.
+    pub boot_count: Option<u64>,
+    /// Component -> digest, as it measured them.
+    pub components: Vec<(String, String)>,
+}
+
 /// `device show`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceDetail {
@@ -347,6 +375,9 @@ pub struct DeviceDetail {
     pub ek_certificate: Option<String>,
     /// The boot it is in; none before the first attestation.
     pub boot: Option<BootView>,
+    /// Its tokens, if it has no TPM.
+    #[serde(default)]
+    pub token: Option<TokenView>,
     /// Number of deviations in this boot.
     pub deviations: u64,
     /// The last verdicts, newest first.

@@ -22,12 +22,14 @@ mod objects;
 mod results;
 pub mod socket;
 mod test;
+mod tokens;
 mod views;
 
 pub use message::{
     AdmissionView, BootView, DeviationView, DeviceDetail, DeviceSummary, ErrorCode, ErrorView,
-    ExpectedView, Explanation, ReasonView, Request, Response, ResultFormat, VerdictView,
+    ExpectedView, Explanation, ReasonView, Request, Response, ResultFormat, TokenView, VerdictView,
 };
+pub(crate) use views::deviation as deviation_view;
 pub use views::{
     KeyView, ManifestView, PolicyDetail, PolicyView, ResultKeyView, ResultView, TestView,
 };
@@ -103,6 +105,12 @@ fn try_handle(
             };
             change(office, now, id, record, Effect::AdmissionChanged(id))
         }
+        Request::DeviceEndorse {
+            pem,
+            ueid,
+            by,
+            name,
+        } => tokens::endorse(office, now, pem, ueid.as_deref(), by, name.as_deref()),
         Request::DeviceRefuse { device, by } => {
             let (id, mut record) = find(office.store, device)?;
             record.admission = Admission::Refused {
@@ -328,11 +336,7 @@ fn summary(
         verdict: view,
         enrolled_at: record.enrolled_at,
         last_seen: record.last_seen,
-        quoted_at: record
-            .boot
-            .as_ref()
-            .map(|boot| boot.quoted_at)
-            .filter(|at| *at > 0),
+        quoted_at: record.evidence_at(),
         labels: office.policies.catalog(office.store)?.labels(&id).to_vec(),
         policies: policy.labels().to_vec(),
     })
@@ -342,10 +346,10 @@ fn last_verdict(store: &dyn Store, id: &DeviceId) -> Result<Option<VerdictRecord
     Ok(store.verdicts(id, 1)?.pop().map(|(_, verdict)| verdict))
 }
 
-/// Whether a verdict that speaks for a device rests on a quote that is too old. One that speaks against
+/// Whether a verdict that speaks for a device rests on evidence that is too old. One that speaks against
 /// it does not get better with time.
 fn is_stale(record: &DeviceRecord, verdict: &VerdictRecord, limit: u32, now: u64) -> bool {
-    let quoted = record.boot.as_ref().map_or(0, |boot| boot.quoted_at);
+    let quoted = record.evidence_at().unwrap_or(0);
     let good = matches!(verdict.tier, Tier::Affirming | Tier::Warning);
     good && now.saturating_sub(quoted) > u64::from(limit) * 1000
 }
@@ -380,6 +384,7 @@ fn detail(
         ak_digest: sha256(&record.ak_public),
         ek_certificate: record.ek_certificate.as_deref().map(sha256),
         boot,
+        token: record.token.as_ref().map(tokens::view),
         deviations: store.deviation_count(&id)?,
         history: history
             .iter()

@@ -23,6 +23,7 @@ fn record(name: Option<&str>) -> DeviceRecord {
         last_seen: None,
         session: None,
         software: None,
+        token: None,
     }
 }
 

@@ -130,7 +130,7 @@ pub struct ResultKeyView {
     pub jwk: serde_json::Value,
 }
 
-pub(super) fn deviation(deviation: &Deviation, likely: Option<String>) -> DeviationView {
+pub(crate) fn deviation(deviation: &Deviation, likely: Option<String>) -> DeviationView {
     DeviationView {
         path: deviation.path.as_deref().map(printable),
         measured: deviation.measured.as_deref().map(hex::encode),

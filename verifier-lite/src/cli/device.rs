@@ -1,13 +1,17 @@
 //! `motectl device`.
 
 use std::fmt::Write;
+use std::path::PathBuf;
 
 use clap::Subcommand;
 
 use super::backend::{ask, unexpected};
 use super::text::{shorten, table};
 use super::{Context, Failure, Outcome, time};
-use crate::admin::{AdmissionView, DeviceDetail, DeviceSummary, Request, Response, VerdictView};
+use crate::admin::{
+    AdmissionView, DeviceDetail, DeviceSummary, Request, Response, TokenView, VerdictView,
+};
+use crate::signing_key::PublicKey;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -35,6 +39,28 @@ Compare the id with the one that mote-agent prints on the device before you admi
         /// And call it so from now on.
         #[arg(long)]
         name: Option<String>,
+        /// Who decides. Default: you.
+        #[arg(long)]
+        by: Option<String>,
+    },
+    /// Enrol a device without a TPM by the public key that signs its tokens (EAT, RFC 9711).
+    #[command(after_help = "\
+Examples:
+  motectl device endorse valve-12.pub --name valve-12
+  motectl device endorse valve-12.pub --ueid 0198f50a4ff6c05861c8860d13a638ea
+
+The key is P-256, in PEM (SPKI). The device's id is the first 16 bytes of the SHA-256 of its SPKI, which
+is also the kid of its tokens. Whoever holds the private key is the device: take the public key from the device's
+maker or its DICE certificate, not from the network.")]
+    Endorse {
+        /// The device's public key.
+        key: PathBuf,
+        /// And call it so.
+        #[arg(long)]
+        name: Option<String>,
+        /// The UEID that its tokens must claim, if they claim one.
+        #[arg(long, value_name = "HEX")]
+        ueid: Option<String>,
         /// Who decides. Default: you.
         #[arg(long)]
         by: Option<String>,
@@ -94,6 +120,20 @@ pub(super) fn run(context: &Context, command: Command) -> Outcome {
                 by: by.unwrap_or_else(operator),
             },
             "admitted",
+        ),
+        Command::Endorse {
+            key,
+            name,
+            ueid,
+            by,
+        } => (
+            Request::DeviceEndorse {
+                pem: PublicKey::load(&key)?.to_pem()?,
+                ueid,
+                by: by.unwrap_or_else(operator),
+                name,
+            },
+            "endorsed",
         ),
         Command::Refuse { device, by } => (
             Request::DeviceRefuse {
@@ -229,7 +269,11 @@ fn all(context: &Context, device: &DeviceDetail) -> String {
     line("enrolled", &time::both(now, summary.enrolled_at));
     let when = |at: Option<u64>| at.map_or("never".to_owned(), |at| time::both(now, at));
     line("last seen", &when(summary.last_seen));
-    line("last quote", &when(summary.quoted_at));
+    let evidence = match device.token {
+        Some(_) => "last token",
+        None => "last quote",
+    };
+    line(evidence, &when(summary.quoted_at));
     if let Some(software) = &device.software {
         line("agent", &shorten(software, 67));
     }
@@ -258,12 +302,19 @@ fn all(context: &Context, device: &DeviceDetail) -> String {
         );
     }
     line("deviations", &device.deviations.to_string());
-    line("EK SHA-256", &device.ek_digest);
-    line("AK SHA-256", &device.ak_digest);
-    line(
-        "EK cert.",
-        device.ek_certificate.as_deref().unwrap_or("none"),
-    );
+    if let Some(token) = &device.token {
+        of_token(now, token, line);
+    } else {
+        line("EK SHA-256", &device.ek_digest);
+        line("AK SHA-256", &device.ak_digest);
+        line(
+            "EK cert.",
+            device.ek_certificate.as_deref().unwrap_or("none"),
+        );
+    }
+    let mut line = |label: &str, value: &str| {
+        let _ = writeln!(out, "{label:<12} {value}");
+    };
     for (index, entry) in device.history.iter().enumerate() {
         let reasons = entry.reasons.join(", ");
         let entry = format!("{}  {:<9}  {reasons}", time::date(entry.at), entry.verdict);
@@ -276,6 +327,25 @@ fn all(context: &Context, device: &DeviceDetail) -> String {
         let _ = writeln!(out, "\n`motectl explain {}` says why.", &summary.id[..8]);
     }
     out
+}
+
+/// What `all` shows of a device without a TPM.
+fn of_token(now: u64, token: &TokenView, mut line: impl FnMut(&str, &str)) {
+    line("evidence", "tokens (EAT); no TPM");
+    if let (Some(boot), Some(since)) = (token.boot, token.since) {
+        let since = time::both(now, since);
+        let count = token.boot_count.map(|count| format!("; bootcount {count}"));
+        let count = count.unwrap_or_default();
+        line("boot", &format!("number {boot}, first seen {since}{count}"));
+    }
+    line("key SHA-256", &token.key_digest);
+    if let Some(ueid) = &token.ueid {
+        line("UEID", ueid);
+    }
+    for (name, digest) in &token.components {
+        line("component", &shorten(name, 67));
+        line("", digest);
+    }
 }
 
 fn admission(now: u64, admission: &AdmissionView) -> String {

@@ -75,7 +75,8 @@ pub(super) fn of_deviation(context: &Context, deviation: &DeviationView) -> Stri
         line("", &format!("says {}", expected.source));
     }
     if deviation.expected.is_empty() && deviation.path.is_some() {
-        line("expected", "nothing: no manifest names this file");
+        let what = deviation.record.map_or("it", |_| "this file");
+        line("expected", &format!("nothing: no manifest names {what}"));
     }
     line("since", &time::both(context.now, deviation.since));
     match (deviation.record, deviation.pcr) {

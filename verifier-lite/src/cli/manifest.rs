@@ -34,6 +34,8 @@ Examples:
   sha256sum $(cat files) | motectl manifest build --sha256sums - --sign image.key -o edge.mote
   motectl manifest build --keylime policy.json --sign image.key -o edge.mote
   motectl manifest build --sbom image.spdx.json --sign image.key -o edge.mote
+  motectl manifest build --component bootloader=boot.bin --component app=app.bin \\
+    --name valve --version 2.1 --sign image.key -o valve-2.1.mote
 
 The same files, name, version and key always give the same bytes. A time is recorded only
 from SOURCE_DATE_EPOCH.")]
@@ -188,6 +190,8 @@ struct Summary {
     /// Bank -> PCR -> allowed values.
     pcrs: BTreeMap<String, BTreeMap<u8, Vec<String>>>,
     boot: Expected,
+    /// Component -> allowed SHA-256 digests.
+    firmware: BTreeMap<String, Vec<String>>,
 }
 
 /// What the boot event log must show.
@@ -277,6 +281,22 @@ impl Summary {
             exclusions: manifest.exclusions().to_vec(),
             pcrs: manifest.pcrs().iter().map(bank).collect(),
             boot: Expected::new(manifest.boot()),
+            firmware: manifest
+                .firmware()
+                .iter()
+                .map(|component| {
+                    let digests = component.digests.iter().map(ToString::to_string);
+                    (component.name.clone(), digests.collect())
+                })
+                .collect(),
+        }
+    }
+
+    /// How many of what.
+    fn contents(&self) -> String {
+        match self.firmware.len() {
+            0 => format!("{} files", self.files),
+            components => format!("{components} components"),
         }
     }
 
@@ -313,6 +333,12 @@ impl Summary {
                 for value in values {
                     line(&format!("{bank}:{pcr}"), value);
                 }
+            }
+        }
+        for (name, digests) in &self.firmware {
+            line("component", &printable(name.as_bytes()));
+            for digest in digests {
+                line("", digest);
             }
         }
         self.boot.in_words(line);

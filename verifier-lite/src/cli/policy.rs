@@ -12,8 +12,9 @@ use serde_json::Value;
 
 use super::backend::{ask, unexpected};
 use super::text::{table, wrap};
+use super::verify::{self, Against};
 use super::{Context, Failure, Outcome, explain, stored};
-use crate::admin::{PolicyDetail, PolicyView, Request, Response, TestView};
+use crate::admin::{PolicyDetail, PolicyView, Request, Response, TestView, deviation_view};
 use crate::hex;
 use crate::manifest::envelope::read_file;
 use crate::policy::{self, MAX_POLICY, Policy, SignedPolicy};
@@ -96,12 +97,30 @@ level add up: what any of them allows is allowed, what any of them demands is de
         /// Name, or name@version.
         policy: String,
     },
-    /// Show what would become of the stored devices under a policy, without touching anything.
+    /// Show what would become of recorded evidence under a policy, without touching a device: that of the
+    /// stored devices, or that in a file.
+    #[command(after_help = "\
+Examples:
+  motectl policy test gates.json
+  motectl policy test gates.json gate-7
+  motectl policy test gates.json --evidence gate-7.cmw --manifest edge-1.4.mote --manifest-key image.key.pub
+  motectl policy test valves.json --evidence token.cmw --device-key valve-12.pub \\
+    --manifest valve-2.1.mote --manifest-key image.key.pub
+
+Signatures are checked; that the evidence is fresh, and whose the attestation key in it is, is not.")]
     Test {
         /// The policy: JSON, or signed.
         file: PathBuf,
         /// This device only.
         device: Option<String>,
+        /// Evidence in a file (mote-agent evidence, or a token) instead of what is stored.
+        #[arg(long, value_name = "FILE", conflicts_with = "device")]
+        evidence: Option<PathBuf>,
+        /// The endorsed key of the device, for a token.
+        #[arg(long, value_name = "KEY.pub", requires = "evidence")]
+        device_key: Option<PathBuf>,
+        #[command(flatten)]
+        against: Box<Against>,
     },
 }
 
@@ -131,7 +150,14 @@ pub(super) fn run(context: &Context, command: Command) -> Outcome {
             stored(context, "", &Request::PolicyUnbind { policy, from })
         }
         Command::Remove { policy } => stored(context, "", &Request::PolicyRemove { policy }),
-        Command::Test { file, device } => test(context, &file, device.as_ref()),
+        Command::Test {
+            file,
+            device: None,
+            evidence: Some(evidence),
+            device_key,
+            against,
+        } => test_file(context, &file, &evidence, device_key.as_deref(), &against),
+        Command::Test { file, device, .. } => test(context, &file, device.as_ref()),
     }
 }
 
@@ -148,7 +174,7 @@ fn build(context: &Context, source: &Path, sign: &Path, out: &Path) -> Outcome {
     })
 }
 
-fn read_json(file: &Path) -> Result<Policy, Failure> {
+pub(super) fn read_json(file: &Path) -> Result<Policy, Failure> {
     let bytes = read_file(file, MAX_POLICY)?;
     Ok(policy::from_json(&bytes).map_err(|error| error.in_file(file))?)
 }
@@ -293,6 +319,35 @@ fn test(context: &Context, file: &Path, device: Option<&String>) -> Outcome {
     context.show(&all, |all| tested_in_words(context, all))
 }
 
+/// The same for evidence in a file.
+fn test_file(
+    context: &Context,
+    file: &Path,
+    evidence: &Path,
+    device_key: Option<&Path>,
+    against: &Against,
+) -> Outcome {
+    let policy = against.load(&read_either(file)?, context.now)?;
+    let (device, settled) = verify::test(context, evidence, device_key, &policy)?;
+    let deviations = settled.deviations.iter();
+    let tested = TestView {
+        id: device.to_string(),
+        name: None,
+        now: None,
+        would_be: Some(settled.tier.word().to_owned()),
+        reasons: settled
+            .reasons
+            .iter()
+            .map(|reason| reason.token().to_owned())
+            .collect(),
+        deviations: deviations
+            .map(|found| deviation_view(found, None))
+            .collect(),
+        count: settled.deviations.len() as u64,
+    };
+    context.show(&vec![tested], |all| tested_in_words(context, all))
+}
+
 fn tested_in_words(context: &Context, all: &[TestView]) -> String {
     let mut out = String::new();
     for tested in all {
@@ -308,7 +363,11 @@ fn tested_in_words(context: &Context, all: &[TestView]) -> String {
         } else {
             format!(" ({reasons})")
         };
-        let _ = writeln!(out, "{name}: {now}, would be {would_be}{reasons}");
+        out += &wrap(
+            "",
+            4,
+            &format!("{name}: {now}, would be {would_be}{reasons}"),
+        );
         for deviation in &tested.deviations {
             out += &explain::of_deviation(context, deviation);
         }

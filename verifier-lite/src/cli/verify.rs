@@ -1,4 +1,4 @@
-//! `motectl verify`: the verdict on evidence in a file.
+//! `motectl verify`: the verdict on evidence in a file, whatever its kind.
 
 use std::fmt::Write;
 use std::fs;
@@ -6,17 +6,29 @@ use std::io::{self, Read, Write as _};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use mote_schemas::cmw::CmwError;
+use mote_schemas::eat;
+use mote_schemas::message::DeviceId;
+use mote_schemas::reason::Reason;
 use serde::Serialize;
 
 use super::text::wrap;
 use super::{Context, Failure};
 use crate::appraise::Deviation;
 use crate::bundle::{AkTrust, Bundle, BundleError, MAX_BUNDLE, Verdict};
+use crate::evidence::token::{Endorsement, Hints, Token, TokenError};
+use crate::evidence::tpm_ima::TpmIma;
+use crate::evidence::{Appraise, Kind, KindId, WrapError, Wrapped};
 use crate::hex;
-use crate::ima_signature::Keyring;
-use crate::manifest::{ReferenceValues, VerifiedManifest};
+use crate::policy::{EffectivePolicy, Policy, Settled};
 use crate::printable::printable;
 use crate::signing_key::PublicKey;
+
+pub(super) use against::Against;
+use against::read_policy;
+
+mod against;
+mod token;
 
 /// Deviations shown in words; `--json` has all.
 const SHOWN: usize = 20;
@@ -31,6 +43,12 @@ Examples:
   mote-agent evidence -o evidence.cbor --nonce \"$(cat nonce)\"   # on the device
   motectl verify evidence.cbor --nonce \"$(cat nonce)\" --ak gate-7.ak \\
     --manifest edge-1.3.mote --manifest-key image.key.pub
+
+  motectl verify token.cmw --nonce \"$(cat nonce)\" --device-key valve-12.pub \\
+    --manifest valve-2.1.mote --manifest-key image.key.pub --policy valves.json
+
+The media type of the evidence, in its wrapper (RFC 9999), says what it is: a TPM's (mote-agent evidence), or an
+EAT of a device without one.
 
 --ak knows the device again by its attestation key: a TPMT_PUBLIC or TPM2B_PUBLIC. With
 --trust-ak-on-first-use the key in the evidence is believed, and written to --ak FILE if that
@@ -47,86 +65,188 @@ pub(super) struct Verify {
     nonce: String,
 
     /// Public area of the attestation key that must have signed.
-    #[arg(
-        long,
-        value_name = "FILE",
-        required_unless_present = "trust_ak_on_first_use"
-    )]
+    #[arg(long, value_name = "FILE", conflicts_with = "device_key")]
     ak: Option<PathBuf>,
 
     /// Believe the attestation key in the evidence, unless --ak FILE exists and says another.
     #[arg(long)]
     trust_ak_on_first_use: bool,
 
-    /// Signed reference values of an image version. May be given several times.
-    #[arg(long, value_name = "FILE", required = true)]
-    manifest: Vec<PathBuf>,
+    /// Public key that was endorsed for a device without a TPM: its token must be signed by it.
+    #[arg(long, value_name = "KEY.pub")]
+    device_key: Option<PathBuf>,
 
-    /// Public key that manifests must be signed with. May be given several times.
-    #[arg(long, value_name = "KEY.pub", required = true)]
-    manifest_key: Vec<PathBuf>,
+    /// The UEID that goes with --device-key, in hexadecimal.
+    #[arg(long, value_name = "HEX", requires = "device_key")]
+    ueid: Option<String>,
 
-    /// Certificates or public keys whose IMA signature accounts for a file that no manifest lists.
+    #[command(flatten)]
+    against: Against,
+
+    /// Weigh what is found by this policy: JSON, or signed.
     #[arg(long, value_name = "FILE")]
-    ima_key: Vec<PathBuf>,
+    policy: Option<PathBuf>,
 
-    /// Kernel keyring whose measured additions are trusted as --ima-key, such as .ima.
-    #[arg(long, value_name = "KEYRING")]
-    ima_keyring: Vec<String>,
+    /// Public key that a signed policy must be signed with.
+    #[arg(long, value_name = "KEY.pub", requires = "policy")]
+    policy_key: Vec<PathBuf>,
 }
 
 /// The report, and whether the device is trusted.
 pub(super) fn run(context: &Context, options: &Verify) -> Result<(String, bool), Failure> {
     let nonce = hex::decode(&options.nonce)
         .ok_or("--nonce: not hexadecimal; give the one that the evidence was made for")?;
-    let references = references(options)?;
-    let known = known_ak(options)?;
+    options.against.check()?;
+    let policy = match &options.policy {
+        Some(file) => read_policy(file, &options.policy_key)?,
+        None => Policy::default(),
+    };
+    let policy = options.against.load(&policy, context.now)?;
     let bytes = read(&options.file)?;
-    let outcome = Bundle::parse(&bytes).and_then(|bundle| {
-        let trust = known.as_deref().map_or(AkTrust::FirstUse, AkTrust::Known);
-        let verdict = bundle.appraise(&nonce, trust, &references)?;
-        Ok((bundle.ak_public().to_vec(), verdict))
+    let outcome = open(&bytes).and_then(|wrapped| match wrapped.kind {
+        KindId::TpmIma => of_a_tpm(context, options, &wrapped.value, &nonce, &policy),
+        KindId::Token => of_a_token(context, options, &wrapped.value, &nonce, &policy),
     });
     match outcome {
-        Ok((ak, verdict)) => {
-            // Only a key that has signed what it should is remembered.
-            if let (Some(file), None) = (&options.ak, &known) {
-                remember(file, &ak)?;
-            }
-            let report = Report::new(&verdict, known.is_none());
-            let text = context.show(&report, Report::in_words)?;
-            Ok((text, verdict.is_trusted()))
-        }
-        Err(error) => {
-            let refusal = Refusal::new(&options.file, &error);
+        Ok(report) => Ok(report),
+        Err(Stop::Usage(failure)) => Err(failure),
+        Err(Stop::Refused(reason, why)) => {
+            let refusal = Refusal::new(&options.file, reason, why);
             Ok((context.show(&refusal, Refusal::in_words)?, false))
         }
     }
 }
 
-fn references(options: &Verify) -> Result<ReferenceValues, Failure> {
-    let trusted = options
-        .manifest_key
-        .iter()
-        .map(|file| PublicKey::load(file))
-        .collect::<Result<Vec<_>, _>>()?;
-    let manifests = options
-        .manifest
-        .iter()
-        .map(|file| VerifiedManifest::read(file, &trusted))
-        .collect::<Result<Vec<_>, _>>()?;
-    let references = ReferenceValues::new(&manifests)?;
-    if options.ima_key.is_empty() && options.ima_keyring.is_empty() {
-        return Ok(references);
+/// Why there is no verdict.
+enum Stop {
+    /// The command line does not fit the evidence, or a file of it cannot be read.
+    Usage(Failure),
+    /// The evidence proves nothing.
+    Refused(Reason, String),
+}
+
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Self {
+        Stop::Usage(failure)
     }
-    let mut keyring = Keyring::default();
-    for file in &options.ima_key {
-        keyring.add_file(file)?;
+}
+
+impl From<BundleError> for Stop {
+    fn from(error: BundleError) -> Self {
+        Stop::Refused(error.reason(), error.to_string())
     }
-    for name in &options.ima_keyring {
-        keyring.learn_from(name);
+}
+
+impl From<TokenError> for Stop {
+    fn from(error: TokenError) -> Self {
+        Stop::Refused(error.reason(), error.to_string())
     }
-    Ok(references.with_ima_keys(keyring))
+}
+
+/// Evidence of a kind that we know. What is no wrapper is no evidence.
+fn open(bytes: &[u8]) -> Result<Wrapped<'_>, Stop> {
+    Wrapped::open(bytes).map_err(|error| match error {
+        WrapError::Cmw(CmwError::Truncated) if !bytes.is_empty() => BundleError::CutOff.into(),
+        WrapError::Cmw(CmwError::TrailingBytes(at)) => BundleError::Trailing(at).into(),
+        WrapError::Cmw(_) => BundleError::NotEvidence.into(),
+        other => Stop::Refused(other.reason(), other.to_string()),
+    })
+}
+
+fn of_a_tpm(
+    context: &Context,
+    options: &Verify,
+    value: &[u8],
+    nonce: &[u8],
+    policy: &EffectivePolicy,
+) -> Result<(String, bool), Stop> {
+    if options.ak.is_none() && !options.trust_ak_on_first_use {
+        let what = "this is a TPM's evidence: give --ak FILE or --trust-ak-on-first-use";
+        return Err(Stop::Usage(what.into()));
+    }
+    let known = known_ak(options)?;
+    let trust = known.as_deref().map_or(AkTrust::FirstUse, AkTrust::Known);
+    let verified = TpmIma::verify(value, nonce, trust)?;
+    // Only a key that has signed what it should is remembered.
+    if let (Some(file), None) = (&options.ak, &known) {
+        remember(file, verified.ak_public())?;
+    }
+    let settled = Appraise::appraise(&verified, policy, context.now);
+    let verdict = verified.appraise(policy).under(policy, &settled);
+    let report = Report::new(&verdict, known.is_none());
+    let text = context.show(&report, Report::in_words)?;
+    Ok((text, report.trusted))
+}
+
+fn of_a_token(
+    context: &Context,
+    options: &Verify,
+    value: &[u8],
+    nonce: &[u8],
+    policy: &EffectivePolicy,
+) -> Result<(String, bool), Stop> {
+    let Some(file) = &options.device_key else {
+        let what =
+            "this is a token of a device without a TPM: give its endorsed key with --device-key";
+        return Err(Stop::Usage(what.into()));
+    };
+    let key = PublicKey::load(file).map_err(Failure::from)?;
+    let ueid = match &options.ueid {
+        Some(text) => Some(hex::decode(text).ok_or(Failure("--ueid: not hexadecimal".into()))?),
+        None => None,
+    };
+    let endorsement = Endorsement {
+        key: &key,
+        ueid: ueid.as_deref(),
+        at: context.now / 1000,
+    };
+    let verified = Token::verify(value, nonce, endorsement)?;
+    let settled = verified.appraise(policy, context.now);
+    let device = eat::device_id(key.point());
+    let report = token::Report::new(Token::MEDIA_TYPE, device, &verified, &settled);
+    let text = context.show(&report, |report| report.in_words(context))?;
+    Ok((text, report.trusted))
+}
+
+/// What recorded evidence would come down to under a policy: its own nonce and attestation key are believed,
+/// since nothing comes of it but text.
+pub(super) fn test(
+    context: &Context,
+    file: &Path,
+    device_key: Option<&Path>,
+    policy: &EffectivePolicy,
+) -> Result<(DeviceId, Settled), Failure> {
+    let bytes = read(file)?;
+    let tested = open(&bytes).and_then(|wrapped| match wrapped.kind {
+        KindId::TpmIma => {
+            let nonce = Bundle::parse(&wrapped.value)?.nonce().to_vec();
+            let verified = TpmIma::verify(&wrapped.value, &nonce, AkTrust::FirstUse)?;
+            let settled = Appraise::appraise(&verified, policy, context.now);
+            Ok((verified.device(), settled))
+        }
+        KindId::Token => {
+            let Some(key) = device_key else {
+                let what = "this is a token: give the device's key with --device-key";
+                return Err(Stop::Usage(what.into()));
+            };
+            let key = PublicKey::load(key).map_err(Failure::from)?;
+            let nonce = Hints::of(&wrapped.value)?.nonce;
+            let endorsement = Endorsement {
+                key: &key,
+                ueid: None,
+                at: context.now / 1000,
+            };
+            let verified = Token::verify(&wrapped.value, nonce, endorsement)?;
+            let device = eat::device_id(key.point());
+            Ok((device, verified.appraise(policy, context.now)))
+        }
+    });
+    tested.map_err(|stop| match stop {
+        Stop::Usage(failure) => failure,
+        Stop::Refused(reason, why) => {
+            Failure(format!("{}: {}: {why}", file.display(), reason.token()))
+        }
+    })
 }
 
 /// The public area in `--ak FILE`; `None` on first use.
@@ -201,12 +321,12 @@ struct Refusal {
 }
 
 impl Refusal {
-    fn new(file: &Path, error: &BundleError) -> Self {
+    fn new(file: &Path, reason: Reason, error: String) -> Self {
         Refusal {
             verdict: "refused",
             file: file.display().to_string(),
-            reasons: [error.reason().token()],
-            error: error.to_string(),
+            reasons: [reason.token()],
+            error,
         }
     }
 
@@ -222,6 +342,7 @@ impl Refusal {
 struct Report {
     verdict: &'static str,
     trusted: bool,
+    evidence: &'static str,
     device: String,
     ak_name: String,
     ak_trusted_on_first_use: bool,
@@ -294,6 +415,7 @@ impl Report {
         Report {
             verdict: verdict.tier.word(),
             trusted: verdict.is_trusted(),
+            evidence: TpmIma::MEDIA_TYPE,
             device: verdict.device.to_string(),
             ak_name: hex::encode(&verdict.ak_name),
             ak_trusted_on_first_use: first_use,

@@ -316,6 +316,9 @@ pub fn write(manifest: &Manifest) -> (Vec<u8>, Vec<String>) {
     if !manifest.boot().is_empty() {
         left_out.push("what is expected of the boot event log".to_owned());
     }
+    if !manifest.firmware().is_empty() {
+        left_out.push("components of a firmware".to_owned());
+    }
     let sha1 = manifest
         .pcrs()
         .keys()

@@ -204,6 +204,9 @@ pub fn write(manifest: &Manifest) -> Result<(String, Vec<String>), ConvertError>
     if !manifest.boot().is_empty() {
         left_out.push("what is expected of the boot event log".to_owned());
     }
+    if !manifest.firmware().is_empty() {
+        left_out.push("components of a firmware".to_owned());
+    }
     if !manifest.pcrs().is_empty() {
         left_out.push("values of boot PCRs: give them to the tenant as a TPM policy".to_owned());
     }

@@ -24,6 +24,7 @@ mod label {
 
 const REASONS: &str = "mote.reasons";
 const QUOTED_AT: &str = "mote.quoted-at";
+const EVIDENCE: &str = "mote.evidence";
 
 impl AttestationResult {
     /// The claims set, as in a JWT.
@@ -37,6 +38,9 @@ impl AttestationResult {
         about.insert(REASONS.to_owned(), self.reasons.clone().into());
         if let Some(at) = self.quoted_at {
             about.insert(QUOTED_AT.to_owned(), at.into());
+        }
+        if let Some(media_type) = self.evidence {
+            about.insert(EVIDENCE.to_owned(), media_type.into());
         }
         let mut claims = json!({
             "eat_profile": PROFILE,
@@ -100,10 +104,15 @@ impl AttestationResult {
             e.str(policy)?;
         }
         e.u64(label::VERIFIER_CLAIMS)?;
-        e.map(1 + u64::from(self.quoted_at.is_some()))?;
+        let optional = [self.quoted_at.is_some(), self.evidence.is_some()];
+        e.map(1 + optional.iter().filter(|present| **present).count() as u64)?;
         e.str(REASONS)?.array(self.reasons.len() as u64)?;
         for reason in &self.reasons {
             e.str(reason)?;
+        }
+        // Shorter keys first (RFC 8949, 4.2.1).
+        if let Some(media_type) = self.evidence {
+            e.str(EVIDENCE)?.str(media_type)?;
         }
         if let Some(at) = self.quoted_at {
             e.str(QUOTED_AT)?.u64(at)?;

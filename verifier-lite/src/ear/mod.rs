@@ -5,10 +5,10 @@
 //!
 //! | claim | rests on |
 //! |---|---|
-//! | `instance-identity` | the attestation key, proven to be in the TPM that was admitted |
+//! | `instance-identity` | the attestation key, proven to be in the TPM that was admitted; a token's endorsed key |
 //! | `hardware` | the endorsement certificate, where that admitted the device; the TPM's clock |
-//! | `executables`, `file-system` | what IMA measured |
-//! | `configuration` | measured buffers, boot PCRs, the policy's demands of keys and banks |
+//! | `executables`, `file-system` | what IMA measured; a token's components (`executables` alone) |
+//! | `configuration` | measured buffers, debug state and authorised boot of a token, boot PCRs, the policy's demands of keys and banks |
 //!
 //! A missing claim is not made. A result that is older than its policy allows makes none at all, and one
 //! that speaks for a device expires (`exp`) when it would be. Reasons stand in `ear_verifier_claims`,
@@ -17,6 +17,7 @@
 use mote_schemas::message::{DeviceId, Tier};
 use mote_schemas::reason::Reason;
 
+use crate::evidence::KindId;
 use crate::hex;
 use crate::policy::EffectivePolicy;
 use crate::store::{Admission, DeviceRecord, VerdictRecord};
@@ -111,7 +112,9 @@ pub struct AttestationResult {
     pub policies: Vec<String>,
     /// Reason tokens.
     pub reasons: Vec<String>,
-    /// When the last quote was accepted, Unix seconds.
+    /// Media type of the evidence that it rests on.
+    pub evidence: Option<&'static str>,
+    /// When the last evidence was accepted, Unix seconds.
     pub quoted_at: Option<u64>,
     /// What the relying party wants to find in it.
     pub nonce: Option<Vec<u8>>,
@@ -140,7 +143,8 @@ impl AttestationResult {
             },
             policies,
             reasons: Vec::new(),
-            quoted_at: record.boot.as_ref().map(|boot| boot.quoted_at / 1000),
+            evidence: None,
+            quoted_at: record.evidence_at().map(|at| at / 1000),
             nonce,
         };
         let by = match &record.admission {
@@ -156,24 +160,27 @@ impl AttestationResult {
             }
             Admission::Admitted { by, .. } => by,
         };
-        let Some(boot) = &record.boot else {
+        let Some(boot) = record.boot_number() else {
             return result;
         };
-        let Some(verdict) = verdict.filter(|verdict| verdict.boot == boot.number) else {
+        let Some(verdict) = verdict.filter(|verdict| verdict.boot == boot) else {
             result.add(Reason::LogIncomplete);
             return result;
         };
         let good = matches!(verdict.tier, Tier::Affirming | Tier::Warning);
         let limit = u64::from(policy.rules().stale_after);
-        if good && now.saturating_sub(boot.quoted_at) > limit * 1000 {
+        let at = record.evidence_at().unwrap_or(0);
+        if good && now.saturating_sub(at) > limit * 1000 {
             result.add(Reason::ResultStale);
             return result;
         }
         if good {
-            result.expires = Some(boot.quoted_at / 1000 + limit);
+            result.expires = Some(at / 1000 + limit);
         }
         result.reasons.clone_from(&verdict.reasons);
-        result.vector = vector(verdict, policy);
+        let kind = record.kind();
+        result.evidence = Some(kind.media_type());
+        result.vector = vector(kind, verdict, policy);
         if by == "ek-certificate" && result.vector.hardware.is_none() {
             result.vector.hardware = Some(value::AFFIRMING);
         }
@@ -187,11 +194,12 @@ impl AttestationResult {
 }
 
 /// The claims that a verdict's reasons come down to.
-fn vector(verdict: &VerdictRecord, policy: &EffectivePolicy) -> Vector {
+fn vector(kind: KindId, verdict: &VerdictRecord, policy: &EffectivePolicy) -> Vector {
     let mut vector = Vector {
         instance_identity: Some(value::AFFIRMING),
         executables: Some(value::AFFIRMING),
-        file_system: Some(value::AFFIRMING),
+        // A token says nothing about files.
+        file_system: (kind == KindId::TpmIma).then_some(value::AFFIRMING),
         ..Vector::default()
     };
     let reasons = verdict.reasons.iter();
@@ -222,7 +230,11 @@ fn vector(verdict: &VerdictRecord, policy: &EffectivePolicy) -> Vector {
             | Reason::SecureBootKeysUnexpected
             | Reason::BootEventUnexpected
             | Reason::BootEventMissing
-            | Reason::CmdlineUnexpected => worsen(&mut vector.configuration, plain),
+            | Reason::CmdlineUnexpected
+            | Reason::DebugEnabled
+            | Reason::DebugStateUnknown
+            | Reason::BootNotAuthorised
+            | Reason::ClaimsUnappraised => worsen(&mut vector.configuration, plain),
             Reason::ClockUnsafe => worsen(&mut vector.hardware, plain),
             Reason::LogDoesNotReplay | Reason::ImaWithoutTpm | Reason::BootAggregateMissing => {
                 worsen(&mut vector.executables, Some(value::CRYPTO_FAILED));

@@ -47,6 +47,7 @@ fn record(by: &str) -> DeviceRecord {
         last_seen: None,
         session: None,
         software: None,
+        token: None,
     }
 }
 

@@ -23,12 +23,14 @@ use crate::appraise::{ReferenceLookup, appraise_next};
 use crate::ima_signature::LearnedKeys;
 use crate::log_entry::LogEntry as _;
 use crate::policy::{EffectivePolicy, Policies, Settled, reappraise, settle};
-use crate::prefix::{Certified, IMA_PCR, LogState, Outcome, PendingLog, PrefixError, values_of};
+use crate::prefix::{
+    Certified, IMA_PCR, LogState, Outcome, PendingLog, PrefixError, values_by_bank, values_of,
+};
 use crate::quote::{Continuity, VerifiedQuote};
 use crate::signature::VerifyingKey;
 use crate::store::{
-    Admission, BootState, Change, Content, Deviation, DeviceId, DeviceRecord, Durability,
-    OutstandingQuote, PcrBank, PcrValue, Record, RecordId, Store, VerdictRecord,
+    Admission, BootState, Change, Deviation, DeviceId, DeviceRecord, Durability, OutstandingQuote,
+    PcrBank, PcrValue, Record, RecordId, Store, VerdictRecord,
 };
 
 /// Records loaded from the store at once.
@@ -125,14 +127,14 @@ impl<'e> Attestation<'e> {
 
     /// Appraises what is stored anew, if that was under another policy than the device has now.
     fn follow_policy(&mut self) -> Result<(), Internal> {
-        let due = self.record.boot.as_ref();
-        if !due.is_some_and(|boot| reappraise::is_due(boot, &self.policy)) {
+        if !reappraise::is_due(&self.record, &self.policy) {
             return Ok(());
         }
         let (device, policy, now) = (&self.device, &self.policy, self.now.unix);
         let anew = reappraise::reappraise(self.store, device, &self.record, policy, now)?;
         if let (Some(anew), Some(boot)) = (anew, &mut self.record.boot) {
             boot.content = anew.content;
+            boot_log::due_again(boot, anew.awaits_log);
             self.changes.extend(anew.changes);
             self.must_be_durable();
         }
@@ -281,24 +283,8 @@ impl<'e> Attestation<'e> {
         self.certified_before = 0;
         self.must_be_durable();
         BootState {
-            number,
-            reset_count: 0,
-            restart_count: 0,
-            clock: 0,
-            clock_safe: true,
-            since: self.now.unix,
             quoted_at,
-            certified: 0,
-            pcrs: Vec::new(),
-            log_pcrs: 0,
-            outstanding: None,
-            content: Content::default(),
-            quoted: None,
-            guessed: None,
-            in_full: None,
-            padded_banks: None,
-            restarted: None,
-            boot_log: None,
+            ..BootState::new(number, self.now.unix)
         }
     }
 
@@ -584,19 +570,24 @@ impl<'e> Attestation<'e> {
         let before = boot.clone();
         boot.certified = state.records;
         boot.log_pcrs = state.log_pcrs;
-        boot.pcrs = banks(state);
-        let expected = self.policy.boot();
-        let evidence = boot_log::evidence(self.store, &self.device, boot, expected)?;
-        if let Some(state) = boot.boot_log.as_mut().filter(|_| !evidence.awaited) {
-            state.due = false;
+        boot.pcrs = values_by_bank(state);
+        let (mut boot_found, mut waits) = (None, false);
+        // Seldom: the log may be large, and is read from the store.
+        if boot::is_due(&before, certified.prefix()) {
+            let expected = self.policy.boot();
+            let evidence = boot_log::evidence(self.store, &self.device, boot, expected)?;
+            if let Some(state) = &mut boot.boot_log {
+                state.due = evidence.awaited;
+            }
+            waits = evidence.waits;
+            boot_found = Some(boot::appraise(
+                &before,
+                certified.prefix(),
+                evidence.log.as_deref(),
+                &evidence.references,
+                self.now.unix,
+            ));
         }
-        let boot_found = boot::appraise(
-            &before,
-            certified.prefix(),
-            evidence.log.as_deref(),
-            &evidence.references,
-            self.now.unix,
-        );
         let padded = state.padded.iter().map(|alg| alg.to_u16()).collect();
         boot.padded_banks = Some(padded).filter(|banks: &Vec<u16>| !banks.is_empty());
         if let Some(quote) = boot.outstanding.take() {
@@ -617,7 +608,7 @@ impl<'e> Attestation<'e> {
         let of_boot = boot_found.map_or_else(Vec::new, |found| found.deviations);
         let (ak, now) = (&self.record.ak_public, self.now.unix);
         let mut settled = settle(policy, ak, boot, content, appraisal, of_boot, now);
-        if evidence.waits {
+        if waits {
             settled.wait_for_log();
         }
         let Settled {
@@ -789,22 +780,4 @@ fn log_state(boot: &BootState) -> LogState {
             .collect(),
         values: values_of(&boot.pcrs),
     }
-}
-
-fn banks(state: &LogState) -> Vec<PcrBank> {
-    let mut banks: Vec<PcrBank> = Vec::new();
-    for ((alg, pcr), value) in &state.values {
-        let value = PcrValue {
-            index: *pcr as u8,
-            value: value.as_bytes().to_vec(),
-        };
-        match banks.last_mut() {
-            Some(bank) if bank.alg == alg.to_u16() => bank.values.push(value),
-            _ => banks.push(PcrBank {
-                alg: alg.to_u16(),
-                values: vec![value],
-            }),
-        }
-    }
-    banks
 }

@@ -14,6 +14,7 @@ use mote_schemas::limits::MAX_MESSAGE;
 use mote_schemas::time::Instant;
 
 use super::outcome::Outcome;
+use super::{Internal, on_the_heap};
 
 /// Requests that may be in the making at once: 160 kB. A device takes seconds to send one.
 const REQUESTS: usize = 64;
@@ -39,12 +40,12 @@ pub(super) struct Transfers<O> {
     replies: VecDeque<Reply<O>>,
 }
 
-impl<O: Clone + Eq> Transfers<O> {
-    pub(super) fn new() -> Self {
-        Transfers {
-            requests: Box::new(Assembler::new(LIFETIME)),
+impl<O: Clone + Eq + Send> Transfers<O> {
+    pub(super) fn new() -> Result<Self, Internal> {
+        Ok(Transfers {
+            requests: on_the_heap(|| Assembler::new(LIFETIME))?,
             replies: VecDeque::new(),
-        }
+        })
     }
 
     fn keep(&mut self, reply: Reply<O>) {

@@ -12,32 +12,34 @@ pub(crate) struct Found {
     pub(crate) deviations: Vec<Deviation>,
 }
 
-/// Appraises the boot if this is the first quote that certifies records of it, if since `before` a PCR
-/// has changed that IMA does not extend, or if its log has not been judged yet.
+/// Whether this is the first quote that certifies records of the boot, or a PCR has changed since
+/// `before` that IMA does not extend, or its log has not been judged yet.
+pub(crate) fn is_due(before: &BootState, prefix: &CertifiedPrefix) -> bool {
+    let due = before.boot_log.as_ref().is_some_and(|log| log.due);
+    before.certified == 0 || due || changed(&before.pcrs, prefix)
+}
+
+/// Appraises the boot.
 pub(crate) fn appraise(
     before: &BootState,
     prefix: &CertifiedPrefix,
     log: Option<&[u8]>,
     references: &[BootReference],
     now: u64,
-) -> Option<Found> {
+) -> Found {
     let first = before.certified == 0;
-    let due = before.boot_log.as_ref().is_some_and(|log| log.due);
-    if !first && !due && !changed(&before.pcrs, prefix) {
-        return None;
-    }
     let appraisal = boot::appraise(prefix, log, references);
     // What is known already is not told again.
     let new = |reason: Reason| {
         let mut known = before.content.reasons.iter();
         first || !known.any(|token| token == reason.token())
     };
-    Some(Found {
+    Found {
         deviations: stored(appraisal, now)
             .filter(|(reason, _)| new(*reason))
             .map(|(_, deviation)| deviation)
             .collect(),
-    })
+    }
 }
 
 fn changed(before: &[PcrBank], prefix: &CertifiedPrefix) -> bool {

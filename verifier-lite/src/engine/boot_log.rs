@@ -78,7 +78,9 @@ pub(super) fn wanted(
     device: &DeviceId,
     boot: Option<&BootState>,
 ) -> Result<Option<u32>, Internal> {
-    let Some(boot) = boot else {
+    // One that has been judged is of no more use, even if the store has had to give it up.
+    let due = |boot: &&BootState| boot.boot_log.as_ref().is_some_and(|log| log.due);
+    let Some(boot) = boot.filter(due) else {
         return Ok(None);
     };
     Ok(match of_boot(store, device, boot)? {
@@ -96,6 +98,13 @@ pub(super) fn named(boot: &mut BootState, digest: Option<[u8; 32]>) {
             failures: 0,
             due: true,
         });
+    }
+}
+
+/// Asks for the log once more if it is awaited after all: another policy wants to see it.
+pub(crate) fn due_again(boot: &mut BootState, awaited: bool) {
+    if let Some(state) = &mut boot.boot_log {
+        state.due |= awaited;
     }
 }
 

@@ -304,6 +304,7 @@ impl Engine {
             last_seen: Some(now.unix),
             session: None,
             software: None,
+            token: None,
         }
     }
 

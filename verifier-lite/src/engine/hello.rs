@@ -198,11 +198,7 @@ impl Engine {
             },
         };
         if let Err(seconds) = self.bucket.take(now.monotonic) {
-            let busy = Refusal::new(Reason::VerifierBusy, "too many hellos; come back later");
-            let bytes = seconds.to_be_bytes();
-            let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
-            return Ok(Outcome::refused(Code::SERVICE_UNAVAILABLE, busy)
-                .option(option::MAX_AGE, &bytes[zeros..]));
+            return Ok(busy(seconds));
         }
         match self.challenge(now, device, &payload, keys)? {
             Ok(reply) => Ok(self
@@ -221,7 +217,7 @@ impl Engine {
     }
 
     /// What this peer has to return to show that it receives what is sent to it; `None` if it has.
-    fn echo_for(&self, now: Now, peer: &Peer, body: &Body<'_>) -> Option<[u8; ECHO]> {
+    pub(super) fn echo_for(&self, now: Now, peer: &Peer, body: &Body<'_>) -> Option<[u8; ECHO]> {
         let Peer::Udp(address) = peer else {
             return None;
         };
@@ -293,7 +289,8 @@ impl Engine {
         Ok(Ok(reply))
     }
 
-    fn sign(&self, aad: &[u8], payload: &[u8]) -> Result<Vec<u8>, Internal> {
+    /// A COSE_Sign1 by the verifier's key.
+    pub(super) fn sign(&self, aad: &[u8], payload: &[u8]) -> Result<Vec<u8>, Internal> {
         let failed = |_| Internal::Other("signing a challenge failed");
         let mut signed = IoWriter::new(Vec::new());
         sig_structure(aad, payload, &mut signed).map_err(|_| Internal::Other("Sig_structure"))?;
@@ -321,6 +318,14 @@ impl Engine {
             }
         }
     }
+}
+
+/// Come back after so many seconds.
+pub(super) fn busy(seconds: u32) -> Outcome {
+    let busy = Refusal::new(Reason::VerifierBusy, "too many at once; come back later");
+    let bytes = seconds.to_be_bytes();
+    let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
+    Outcome::refused(Code::SERVICE_UNAVAILABLE, busy).option(option::MAX_AGE, &bytes[zeros..])
 }
 
 type Checked<'k> = ((EndorsementKey, Public<'k>), VerifyingKey);

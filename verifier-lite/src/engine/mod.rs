@@ -11,6 +11,7 @@
 //! | `boot_log` | boot event logs, by digest |
 //! | `long_record` | records that are longer than a datagram |
 //! | `echo` | proof that a peer receives at its address (RFC 9175) |
+//! | `token` | nonces and tokens of devices without a TPM |
 //! | `discovery` | what is here, for whoever looks |
 //! | `overload` | how many hellos a second |
 //! | `outcome` | replies and refusals |
@@ -39,6 +40,7 @@ mod long_record;
 mod outcome;
 mod overload;
 mod peer;
+mod token;
 
 use aws_lc_rs::rand;
 use log::{debug, error};
@@ -51,6 +53,7 @@ use mote_schemas::time::Instant;
 
 use crate::admin::Office;
 use crate::admission::AdmissionRules;
+use crate::evidence::nonce::Nonces;
 use crate::policy::{Policies, Sweep, Swept};
 use crate::signing_key::SigningKey;
 use crate::store::{Admission, DeviceId, DeviceRecord, Kid, Store, StoreError};
@@ -63,10 +66,13 @@ use overload::Bucket;
 
 pub use peer::Peer;
 
-/// Messages remembered for de-duplication; a debug build makes the table on the stack, several times
-/// over. At 2,048 messages in flight within their lifetime of four
+/// Messages remembered for de-duplication. At 2,048 messages in flight within their lifetime of four
 /// minutes, a copy of an older one is processed again and stopped by the replay window instead.
 const DEDUP: usize = 2048;
+
+/// Bytes of stack on which a table is made that goes to the heap: unoptimised, it is copied a few times
+/// on its way.
+const TABLE_STACK: usize = 8 * 1024 * 1024;
 
 /// Both clocks of the machine.
 #[derive(Clone, Copy, Debug)]
@@ -94,6 +100,9 @@ pub struct Settings {
     /// Challenges made in a second; whoever asks for more is told when to come back. Each costs half
     /// a millisecond of public-key work, which anyone may cause.
     pub hellos_per_second: u32,
+    /// Tokens whose signature is checked in a second without asking where they come from: a tenth of a
+    /// millisecond each.
+    pub tokens_per_second: u32,
 }
 
 impl Default for Settings {
@@ -105,6 +114,7 @@ impl Default for Settings {
             max_uncertified: 500_000,
             max_waiting: 10_000,
             hellos_per_second: 200,
+            tokens_per_second: 500,
         }
     }
 }
@@ -123,6 +133,9 @@ pub struct Engine {
     protected_transfers: Transfers<Kid>,
     hellos: Hellos,
     bucket: Bucket,
+    /// For tokens of addresses that have returned no Echo.
+    tokens: Bucket,
+    nonces: Nonces,
     channels: Channels,
     swept: Sweep,
     /// Devices that wait for admission.
@@ -172,18 +185,20 @@ impl Engine {
     ) -> Result<Self, Internal> {
         let secret = random::<32>()?;
         Ok(Engine {
-            key,
             rules,
             policies: Policies::default(),
             swept: Sweep::default(),
             echo: EchoKey::new(&secret),
-            dedup: Box::new(Dedup::new(&Parameters::default())),
-            transfers: Transfers::new(),
-            protected_transfers: Transfers::new(),
+            dedup: on_the_heap(|| Dedup::new(&Parameters::default()))?,
+            transfers: Transfers::new()?,
+            protected_transfers: Transfers::new()?,
             hellos: Hellos::new(settings.max_challenges),
             bucket: Bucket::new(settings.hellos_per_second),
+            tokens: Bucket::new(settings.tokens_per_second),
+            nonces: Nonces::new(&key).map_err(|_| Internal::Other("the verifier's key"))?,
             channels: Channels::default(),
             waiting: waiting(store.as_ref())?,
+            key,
             store,
             settings,
         })
@@ -305,6 +320,16 @@ impl Engine {
             }
             return self.hello(now, peer, &body);
         }
+        if body.path_is(&[path::NONCE]) || body.path_is(&[path::EVIDENCE]) {
+            if message.code() != Code::POST {
+                return Ok(Outcome::clear(Code::METHOD_NOT_ALLOWED));
+            }
+            return if body.path_is(&[path::NONCE]) {
+                self.token_nonce(now, &body)
+            } else {
+                self.wrapped(now, peer, &body)
+            };
+        }
         let protected = [path::OPEN, path::LOG, path::BEAT, path::BOOT, path::RECORD];
         if protected.iter().any(|p| body.path_is(&[p])) {
             // RFC 8613, 8.2: it must be protected.
@@ -315,6 +340,18 @@ impl Engine {
         }
         Ok(Outcome::clear(Code::NOT_FOUND))
     }
+}
+
+/// Makes a large table without the caller's stack, which may be a thread's 2 MiB.
+fn on_the_heap<T: Send>(make: impl FnOnce() -> T + Send) -> Result<Box<T>, Internal> {
+    let none = |_| Internal::Other("no thread to be had");
+    std::thread::scope(|scope| {
+        let builder = std::thread::Builder::new().stack_size(TABLE_STACK);
+        let maker = builder.spawn_scoped(scope, || Box::new(make()));
+        // An empty table panics at nothing.
+        let made = maker.map_err(none)?.join();
+        made.map_err(|_| Internal::Other("a table cannot be made"))
+    })
 }
 
 /// Devices that wait for admission.

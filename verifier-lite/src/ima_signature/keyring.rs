@@ -96,9 +96,22 @@ impl Keyring {
         }
     }
 
-    /// Allows keys that a log shows being added to this kernel keyring, such as `.ima`.
+    /// The name of one of the kernel's own keyrings, such as `.ima`. They begin with a dot, and such names
+    /// are refused to everybody else (`add_key`, `join_session_keyring`): the keys in another keyring may be
+    /// anybody's.
+    pub fn kernel_name(name: &str) -> Result<String, &'static str> {
+        if name.len() > 1 && name.starts_with('.') {
+            Ok(name.to_owned())
+        } else {
+            Err("the kernel's own keyrings begin with a dot, and anybody may add keys to others")
+        }
+    }
+
+    /// Allows keys that a log shows being added to this kernel keyring, if it [is one](Self::kernel_name).
     pub fn learn_from(&mut self, kernel_keyring: &str) {
-        self.learns_from.push(kernel_keyring.as_bytes().to_vec());
+        if let Ok(name) = Self::kernel_name(kernel_keyring) {
+            self.learns_from.push(name.into_bytes());
+        }
     }
 
     /// The keys.

@@ -508,6 +508,21 @@ fn a_file_that_is_no_key_file_is_refused_whole_and_says_why() {
 }
 
 #[test]
+fn keys_are_learned_from_the_kernels_own_keyrings_alone() {
+    let mut keyring = Keyring::default();
+    for (name, is_kernels) in [
+        (".ima", true),
+        ("_ima", false),
+        ("ima", false),
+        (".", false),
+    ] {
+        keyring.learn_from(name);
+        assert_eq!(keyring.learns_from(name.as_bytes()), is_kernels, "{name}");
+        assert_eq!(Keyring::kernel_name(name).is_ok(), is_kernels, "{name}");
+    }
+}
+
+#[test]
 fn learned_keys_survive_being_stored_and_are_bounded() {
     let signer = Signer::new(&["p256", "rsa"]);
     let mut learned = LearnedKeys::default();

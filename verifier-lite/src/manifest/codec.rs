@@ -13,7 +13,7 @@ use minicbor::{Decoder, Encoder};
 use super::error::Fault;
 use super::{
     BootExpectations, FileDigest, FileEntry, Manifest, ManifestError, StaticPcrs, boot_codec,
-    check_path,
+    check_path, firmware,
 };
 
 const FORMAT: u64 = 1;
@@ -30,6 +30,7 @@ mod key {
     pub(super) const EXCLUSIONS: u64 = 7;
     pub(super) const PCRS: u64 = 8;
     pub(super) const BOOT: u64 = 9;
+    pub(super) const FIRMWARE: u64 = 10;
 }
 
 pub(super) fn encode(manifest: &Manifest) -> Vec<u8> {
@@ -50,6 +51,7 @@ fn write(
         !m.exclusions.is_empty(),
         !m.pcrs.is_empty(),
         !m.boot.is_empty(),
+        !m.firmware.is_empty(),
     ];
     let keys = 5 + optional.iter().filter(|present| **present).count();
     e.map(keys as u64)?;
@@ -88,6 +90,10 @@ fn write(
     if !m.boot.is_empty() {
         e.u64(key::BOOT)?;
         boot_codec::write(e, &m.boot)?;
+    }
+    if !m.firmware.is_empty() {
+        e.u64(key::FIRMWARE)?;
+        firmware::write(e, &m.firmware)?;
     }
     Ok(())
 }
@@ -198,6 +204,7 @@ impl<'b> Reader<'b> {
         let (mut hash, mut files) = (None, None);
         let (mut exclusions, mut pcrs) = (Vec::new(), StaticPcrs::new());
         let mut boot = BootExpectations::default();
+        let mut components = Vec::new();
         let mut previous = None;
         for _ in 0..self.map("a manifest (a map)")? {
             let offset = self.0.position();
@@ -213,6 +220,7 @@ impl<'b> Reader<'b> {
                 key::EXCLUSIONS => exclusions = self.exclusions()?,
                 key::PCRS => pcrs = self.pcrs()?,
                 key::BOOT => boot = boot_codec::read(self)?,
+                key::FIRMWARE => components = firmware::read(self)?,
                 _ => return Err(ManifestError::at(offset, Fault::UnknownKey(key))),
             }
         }
@@ -227,6 +235,7 @@ impl<'b> Reader<'b> {
             exclusions,
             pcrs,
             boot,
+            firmware: components,
         })
     }
 

@@ -9,6 +9,7 @@
 //! | [`build`] | walk a root file system and hash it |
 //! | [`sums`] | read `sha256sum` output instead |
 //! | `boot` | what is expected of the boot event log |
+//! | `firmware` | components that devices without a TPM measure |
 //! | `codec`, `boot_codec` | deterministic CBOR, `cbor-schemas/cddl/manifest.cddl` |
 //! | `envelope` | the `COSE_Sign1` around it |
 //! | `reference` | the index that appraisal looks things up in |
@@ -28,13 +29,17 @@ pub mod build;
 pub(crate) mod codec;
 pub(crate) mod envelope;
 mod error;
+mod firmware;
 mod reference;
 pub mod sums;
 
 pub use boot::{BootExpectations, KeyVariable, MAX_BOOT_VALUES, MAX_COMMAND_LINE};
 pub use envelope::{SignedManifest, VerifiedManifest, sign};
 pub use error::{Fault, ManifestError};
-pub use reference::{BootReference, Exclusion, Match, Reference, ReferenceValues};
+pub use firmware::{ComponentEntry, MAX_COMPONENTS};
+pub use reference::{
+    BootReference, Exclusion, FirmwareReference, Match, Reference, ReferenceValues,
+};
 
 /// Largest manifest file, in bytes. 50,000 files take about 5 MB; a full desktop distribution with
 /// 500,000 about 50 MB.
@@ -88,6 +93,7 @@ pub struct Manifest {
     exclusions: Vec<String>,
     pcrs: StaticPcrs,
     boot: BootExpectations,
+    firmware: Vec<ComponentEntry>,
 }
 
 impl Manifest {
@@ -109,6 +115,7 @@ impl Manifest {
             exclusions,
             pcrs,
             boot: BootExpectations::default(),
+            firmware: Vec::new(),
         };
         manifest.exclusions.sort_unstable();
         manifest.exclusions.dedup();
@@ -124,6 +131,13 @@ impl Manifest {
     pub fn with_boot(mut self, mut boot: BootExpectations) -> Result<Self, ManifestError> {
         boot.sort();
         self.boot = boot;
+        self.check()?;
+        Ok(self)
+    }
+
+    /// The same manifest with these components of a firmware, in any order.
+    pub fn with_firmware(mut self, components: Vec<ComponentEntry>) -> Result<Self, ManifestError> {
+        self.firmware = firmware::sorted(components);
         self.check()?;
         Ok(self)
     }
@@ -168,6 +182,11 @@ impl Manifest {
         &self.boot
     }
 
+    /// The components of a firmware, sorted by name. Empty: the manifest is of no firmware.
+    pub fn firmware(&self) -> &[ComponentEntry] {
+        &self.firmware
+    }
+
     /// The rules that the CDDL cannot say or that a constructor could break.
     fn check(&self) -> Result<(), ManifestError> {
         check_label("name", &self.name)?;
@@ -185,6 +204,7 @@ impl Manifest {
             compile_glob(glob)?;
         }
         self.boot.check()?;
+        firmware::check(&self.firmware)?;
         for (&alg, values) in &self.pcrs {
             let Some(size) = digest_size(alg) else {
                 return Err(Fault::UnsupportedHash(i64::from(alg)).into());

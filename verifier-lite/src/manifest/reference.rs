@@ -10,7 +10,8 @@ use globset::{Candidate, GlobSet};
 
 use super::error::Fault;
 use super::{
-    BootExpectations, FileDigest, ManifestError, StaticPcrs, VerifiedManifest, compile_glob,
+    BootExpectations, ComponentEntry, FileDigest, ManifestError, StaticPcrs, VerifiedManifest,
+    compile_glob,
 };
 use crate::ima_signature::Keyring;
 
@@ -88,6 +89,7 @@ pub struct ReferenceValues {
     labels: Vec<String>,
     exclusion: Exclusion,
     boot: Vec<BootReference>,
+    firmware: Vec<FirmwareReference>,
     ima_keys: Option<Keyring>,
 }
 
@@ -100,6 +102,19 @@ pub struct BootReference {
     pub pcrs: StaticPcrs,
     /// What the boot event log must show.
     pub expectations: BootExpectations,
+}
+
+/// What one manifest says about a firmware.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FirmwareReference {
+    /// `name-version` of the manifest.
+    pub manifest: String,
+    /// Name of the software.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// Its components, sorted by name.
+    pub components: Vec<ComponentEntry>,
 }
 
 impl fmt::Debug for ReferenceValues {
@@ -123,6 +138,7 @@ impl ReferenceValues {
         let mut labels: Vec<String> = Vec::new();
         let mut globs: Vec<String> = Vec::new();
         let mut boot = Vec::new();
+        let mut firmware = Vec::new();
         for verified in manifests {
             let manifest = verified.manifest();
             let full = |_| ManifestError::from(Fault::TooMany("reference values"));
@@ -148,6 +164,14 @@ impl ReferenceValues {
                     expectations: manifest.boot().clone(),
                 });
             }
+            if !manifest.firmware().is_empty() {
+                firmware.push(FirmwareReference {
+                    manifest: manifest.label(),
+                    name: manifest.name().to_owned(),
+                    version: manifest.version().to_owned(),
+                    components: manifest.firmware().to_vec(),
+                });
+            }
             labels.push(manifest.label());
         }
         globs.sort_unstable();
@@ -167,6 +191,7 @@ impl ReferenceValues {
             by_digest,
             labels,
             boot,
+            firmware,
             ima_keys: None,
         })
     }
@@ -245,6 +270,11 @@ impl ReferenceValues {
     /// What manifests say about the boot; those that say nothing are left out.
     pub fn boot(&self) -> &[BootReference] {
         &self.boot
+    }
+
+    /// What manifests say about firmware; those that say nothing are left out.
+    pub fn firmware(&self) -> &[FirmwareReference] {
+        &self.firmware
     }
 
     /// `name-version` of each manifest, in the order they were given.

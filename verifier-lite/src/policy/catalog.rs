@@ -150,13 +150,25 @@ pub struct ManifestInfo {
     pub files: usize,
 }
 
+impl From<&VerifiedManifest> for ManifestInfo {
+    fn from(verified: &VerifiedManifest) -> Self {
+        ManifestInfo {
+            name: verified.manifest().name().to_owned(),
+            version: verified.manifest().version().to_owned(),
+            digest: verified.digest(),
+            key_id: verified.key_id(),
+            files: verified.manifest().files().len(),
+        }
+    }
+}
+
 impl ManifestInfo {
     /// `name-version`.
     pub fn label(&self) -> String {
         format!("{}-{}", self.name, self.version)
     }
 
-    fn is_meant_by(&self, reference: &ManifestRef) -> bool {
+    pub(super) fn is_meant_by(&self, reference: &ManifestRef) -> bool {
         match &reference.which {
             Which::Digest(digest) => self.digest == *digest,
             Which::Name(name, version) => {
@@ -274,13 +286,7 @@ impl Catalog {
             return Ok(());
         }
         match self.manifest(store, name)? {
-            Ok(verified) => self.manifests.push(ManifestInfo {
-                name: verified.manifest().name().to_owned(),
-                version: verified.manifest().version().to_owned(),
-                digest: verified.digest(),
-                key_id: verified.key_id(),
-                files: verified.manifest().files().len(),
-            }),
+            Ok(verified) => self.manifests.push(ManifestInfo::from(&verified)),
             Err(error) => self.problems.push(format!("manifest {name}: {error}")),
         }
         Ok(())

@@ -9,12 +9,12 @@ use std::sync::Arc;
 use aws_lc_rs::digest;
 use mote_schemas::message::Tier;
 use mote_schemas::reason::{Reason, Severity};
-use mote_schemas::tpm::Digest;
+use mote_schemas::tpm::{Digest, HashAlg};
 
 use super::{Mode, Policy};
 use crate::appraise::{KnownFile, ReferenceLookup};
 use crate::ima_signature::{FileKey, ImaKeyring, Keyring, SignerId};
-use crate::manifest::{BootReference, Exclusion, ReferenceValues};
+use crate::manifest::{BootReference, Exclusion, FirmwareReference, ReferenceValues};
 
 /// Seconds until a result is stale, where no policy says otherwise: a day. Devices that sleep longer
 /// have a policy that says so.
@@ -211,6 +211,20 @@ impl EffectivePolicy {
         self.references.manifests()
     }
 
+    /// The firmware that it allows, one entry for each version.
+    pub fn firmware(&self) -> &[FirmwareReference] {
+        if self.nothing {
+            return &[];
+        }
+        self.references.firmware()
+    }
+
+    /// Whether digests of this algorithm count.
+    pub fn admits_digests_of(&self, alg: HashAlg) -> bool {
+        let allowed = &self.rules.digests;
+        !self.nothing && (allowed.is_empty() || allowed.contains(&alg.to_u16()))
+    }
+
     /// Everything but the reference values.
     pub fn rules(&self) -> &Rules {
         &self.rules
@@ -232,8 +246,7 @@ impl EffectivePolicy {
     }
 
     fn admits(&self, digest: &Digest) -> bool {
-        let allowed = &self.rules.digests;
-        !self.nothing && (allowed.is_empty() || allowed.contains(&digest.alg().to_u16()))
+        self.admits_digests_of(digest.alg())
     }
 }
 

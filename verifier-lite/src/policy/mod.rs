@@ -13,6 +13,7 @@
 //! | `catalog` | keys, manifests, policies, bindings and labels, as they are stored |
 //! | `cache` | that, loaded and indexed once for each generation of the store |
 //! | `effective` | what all of that comes down to for one device |
+//! | `offline` | the same from files, without a store |
 //! | `settle` | from an appraisal to a verdict under a policy |
 //! | [`reappraise`] | the same for what is stored already |
 //! | `sweep` | that, for every device |
@@ -32,6 +33,7 @@ mod cache;
 mod catalog;
 mod codec;
 mod effective;
+mod offline;
 pub mod reappraise;
 mod settle;
 mod signed;
@@ -45,6 +47,7 @@ pub use catalog::{
     labels_bytes, policy_object_name, trust_and_add,
 };
 pub use effective::{DEFAULT_STALE_AFTER, EffectivePolicy, Rules};
+pub(crate) use settle::weigh;
 pub use settle::{Settled, settle};
 pub use signed::{SignedPolicy, VerifiedPolicy, sign};
 pub use source::{from_json, to_json};

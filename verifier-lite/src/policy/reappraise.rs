@@ -1,7 +1,7 @@
 //! Appraises what is stored of a device under another policy than it was appraised under.
 //!
 //! Nothing is asked of the device: the certified records of its boot are in the store, and are replayed
-//! to the PCR values that a quote certified before anything is made of them.
+//! to the PCR values that a quote certified before anything is made of them. A token is verified again.
 
 use log::warn;
 use mote_schemas::ima::Endian;
@@ -11,6 +11,7 @@ use mote_schemas::tpm::HashAlg;
 use super::{EffectivePolicy, Settled, reason_is_of_content, settle};
 use crate::appraise::{ReferenceLookup, appraise_next};
 use crate::engine::{boot, boot_log};
+use crate::evidence::{Appraise, token};
 use crate::ima_signature::LearnedKeys;
 use crate::prefix::{Certified, LogState};
 use crate::store::{
@@ -30,11 +31,16 @@ pub struct Reappraised {
     pub changes: Vec<Change>,
     /// The new verdict, if it is another one.
     pub verdict: Option<VerdictRecord>,
+    /// The boot log is wanted, and not here.
+    pub awaits_log: bool,
 }
 
 /// Whether what is stored was appraised under another policy.
-pub fn is_due(boot: &BootState, policy: &EffectivePolicy) -> bool {
-    boot.certified > 0 && boot.content.policy.as_ref() != Some(policy.id())
+pub fn is_due(record: &DeviceRecord, policy: &EffectivePolicy) -> bool {
+    let certified = record.boot.as_ref().filter(|boot| boot.certified > 0);
+    let content = certified.map(|boot| &boot.content);
+    let content = content.or_else(|| Some(&record.last_token()?.content));
+    content.is_some_and(|content| content.policy.as_ref() != Some(policy.id()))
 }
 
 /// Appraises everything certified of the current boot. `None`: nothing is, or what is stored does not
@@ -46,6 +52,15 @@ pub fn evaluate(
     policy: &EffectivePolicy,
     now: u64,
 ) -> Result<Option<Settled>, StoreError> {
+    if let Some(state) = &record.token {
+        return Ok(match token::verify_stored(state) {
+            Ok(verified) => verified.map(|verified| verified.appraise(policy, now)),
+            Err(error) => {
+                warn!("device {device}: the stored token: {error}");
+                None
+            }
+        });
+    }
     let Some(boot) = record.boot.as_ref().filter(|boot| boot.certified > 0) else {
         return Ok(None);
     };
@@ -81,7 +96,8 @@ pub fn evaluate(
         evidence.log.as_deref(),
         &evidence.references,
         now,
-    );
+    )
+    .deviations;
     let mut learned = LearnedKeys::default();
     let appraisal = appraise_next(&certified, policy, &mut learned, Endian::Little);
     let content = Content {
@@ -94,7 +110,7 @@ pub fn evaluate(
         boot,
         content,
         appraisal,
-        of_boot.map_or_else(Vec::new, |found| found.deviations),
+        of_boot,
         now,
     );
     if evidence.waits {
@@ -111,7 +127,7 @@ pub fn reappraise(
     policy: &EffectivePolicy,
     now: u64,
 ) -> Result<Option<Reappraised>, StoreError> {
-    let Some(boot) = &record.boot else {
+    let Some(boot) = record.boot_number() else {
         return Ok(None);
     };
     let Some(settled) = evaluate(store, device, record, policy, now)? else {
@@ -129,7 +145,7 @@ pub fn reappraise(
         changes.push(Change::AddDeviation(*device, deviation));
     }
     let last = store.verdicts(device, 1)?.pop().map(|(_, verdict)| verdict);
-    let last = last.filter(|verdict| verdict.boot == boot.number);
+    let last = last.filter(|verdict| verdict.boot == boot);
     let reasons: Vec<String> = settled
         .reasons
         .iter()
@@ -144,15 +160,17 @@ pub fn reappraise(
     let unchanged = last.is_some_and(|last| last.tier == settled.tier && last.reasons == reasons);
     let verdict = (!of_evidence && !unchanged).then_some(VerdictRecord {
         at: now,
-        boot: boot.number,
+        boot,
         tier: settled.tier,
         reasons,
     });
     changes.extend(verdict.clone().map(|v| Change::AddVerdict(*device, v)));
+    let awaits_log = settled.reasons.contains(&Reason::LogIncomplete);
     Ok(Some(Reappraised {
         content: settled.content,
         changes,
         verdict,
+        awaits_log,
     }))
 }
 
@@ -161,7 +179,7 @@ fn is_of_content(token: &str) -> bool {
 }
 
 /// Since when the same deviation has been there.
-fn since(before: &[Deviation], deviation: &Deviation) -> u64 {
+pub(crate) fn since(before: &[Deviation], deviation: &Deviation) -> u64 {
     let same = before.iter().find(|old| {
         old.record == deviation.record
             && old.reason == deviation.reason

@@ -38,7 +38,7 @@ pub fn settle(
     policy: &EffectivePolicy,
     ak_public: &[u8],
     boot: &BootState,
-    mut content: Content,
+    content: Content,
     appraisal: Appraisal,
     others: Vec<Deviation>,
     now: u64,
@@ -46,6 +46,22 @@ pub fn settle(
     let found = appraisal.deviations.into_iter();
     let mut deviations: Vec<_> = found.map(|deviation| stored(deviation, now)).collect();
     deviations.extend(others);
+    weigh(
+        policy,
+        content,
+        deviations,
+        of_device(policy, ak_public, boot),
+    )
+}
+
+/// What deviations come down to, and what a policy finds wrong with a device whatever its evidence says: the
+/// last step of every kind of evidence. `content` is what earlier deviations came down to.
+pub(crate) fn weigh(
+    policy: &EffectivePolicy,
+    mut content: Content,
+    mut deviations: Vec<Deviation>,
+    of_device: Vec<Reason>,
+) -> Settled {
     deviations.retain(|deviation| {
         let reason = Reason::from_token(&deviation.reason);
         reason.is_some_and(|reason| policy.weight(reason) != Tier::None)
@@ -64,7 +80,7 @@ pub fn settle(
     content.tier = weights.max().unwrap_or_default().max(Tier::Affirming);
     content.policy = Some(*policy.id());
     let mut tier = content.tier;
-    for reason in of_device(policy, ak_public, boot) {
+    for reason in of_device {
         let weight = policy.weight(reason);
         if weight != Tier::None {
             tier = tier.max(weight);

@@ -4,6 +4,7 @@
 use log::info;
 
 use super::{Policies, reappraise};
+use crate::engine::boot_log;
 use crate::store::{Change, DeviceId, Durability, Store, StoreError};
 
 /// How far the devices have been gone through.
@@ -58,8 +59,7 @@ impl Sweep {
             self.after = Some(id);
             let policy = policies.for_device(store, &id, now)?;
             self.until = self.until.into_iter().chain(policy.valid_until()).min();
-            let due = record.boot.as_ref();
-            if !due.is_some_and(|boot| reappraise::is_due(boot, &policy)) {
+            if !reappraise::is_due(&record, &policy) {
                 continue;
             }
             let Some(anew) = reappraise::reappraise(store, &id, &record, &policy, now)? else {
@@ -73,8 +73,9 @@ impl Sweep {
                     verdict.tier.word()
                 );
             }
+            record.set_content(anew.content);
             if let Some(boot) = &mut record.boot {
-                boot.content = anew.content;
+                boot_log::due_again(boot, anew.awaits_log);
             }
             let mut changes = vec![Change::PutDevice(id, record)];
             changes.extend(anew.changes);

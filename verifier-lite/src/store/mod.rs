@@ -22,7 +22,8 @@ pub use ids::{ObjectKind, RecordId};
 pub use mote_schemas::message::{DeviceId, Kid, Tier};
 pub use records::{
     Admission, BootLogState, BootState, Content, Deviation, DeviceRecord, Expected, NonceRecord,
-    OutstandingQuote, PcrBank, PcrValue, Quoted, Record, Secret, SessionRecord, VerdictRecord,
+    OutstandingQuote, PcrBank, PcrValue, Quoted, Record, Secret, SessionRecord, TokenEvidence,
+    TokenState, VerdictRecord,
 };
 
 /// Deviations kept of one device. Far more than anyone reads; a device bound to the wrong manifest

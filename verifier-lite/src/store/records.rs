@@ -8,6 +8,8 @@ use std::fmt;
 use minicbor::{Decode, Encode};
 use mote_schemas::message::{DeviceId, Kid, Tier};
 
+use crate::evidence::KindId;
+
 /// Whether a device may attest at all. Unlike its verdict, this is the operator's word.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum Admission {
@@ -70,6 +72,89 @@ pub struct DeviceRecord {
     /// Name and version of its agent.
     #[n(9)]
     pub software: Option<String>,
+    /// A device without a TPM, which has no EK, no AK and no boot: its tokens.
+    #[n(20)]
+    pub token: Option<TokenState>,
+}
+
+impl DeviceRecord {
+    /// When the evidence came that its verdict rests on; `None`: there is none.
+    pub fn evidence_at(&self) -> Option<u64> {
+        let quoted = self.boot.as_ref().map(|boot| boot.quoted_at);
+        let sent = || Some(self.last_token()?.at);
+        quoted.filter(|at| *at > 0).or_else(sent)
+    }
+
+    /// Number of the boot that it is in, of those that have been seen.
+    pub fn boot_number(&self) -> Option<u64> {
+        let by_token = || Some(self.last_token()?.boot);
+        self.boot.as_ref().map(|boot| boot.number).or_else(by_token)
+    }
+
+    /// Which kind of evidence it sends.
+    pub fn kind(&self) -> KindId {
+        if self.token.is_some() {
+            KindId::Token
+        } else {
+            KindId::TpmIma
+        }
+    }
+
+    /// Replaces what its evidence comes down to.
+    pub(crate) fn set_content(&mut self, content: Content) {
+        if let Some(boot) = &mut self.boot {
+            boot.content = content;
+        } else if let Some(last) = self.token.as_mut().and_then(|token| token.last.as_mut()) {
+            last.content = content;
+        }
+    }
+
+    /// The last token that was accepted.
+    pub fn last_token(&self) -> Option<&TokenEvidence> {
+        self.token.as_ref()?.last.as_ref()
+    }
+}
+
+/// What is known of a device that sends tokens (`crate::evidence::token`).
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct TokenState {
+    /// The key that was endorsed for it: an uncompressed P-256 point.
+    #[cbor(n(0), with = "minicbor::bytes")]
+    pub key: Vec<u8>,
+    /// The UEID that was endorsed with it, if one was.
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub ueid: Option<Vec<u8>>,
+    /// The last token that was accepted.
+    #[n(2)]
+    pub last: Option<TokenEvidence>,
+}
+
+/// An accepted token; verified again whenever it is used.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct TokenEvidence {
+    /// The token as it came.
+    #[cbor(n(0), with = "minicbor::bytes")]
+    pub token: Vec<u8>,
+    /// The nonce that it answers.
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub nonce: Vec<u8>,
+    /// When that nonce was given out: only later ones may be answered from now on.
+    #[n(2)]
+    pub nonce_at: u64,
+    /// When the token came.
+    #[n(3)]
+    pub at: u64,
+    /// Counts the boots that were seen, from 1.
+    #[n(4)]
+    pub boot: u64,
+    /// When this boot was first heard of.
+    #[n(5)]
+    pub since: u64,
+    /// What it comes down to.
+    #[n(6)]
+    pub content: Content,
 }
 
 /// How far the log of the current boot has been received and certified.
@@ -132,6 +217,32 @@ pub struct BootState {
     /// have started over.
     #[n(40)]
     pub restarted: Option<bool>,
+}
+
+impl BootState {
+    /// A boot of which nothing is known yet.
+    pub fn new(number: u64, since: u64) -> Self {
+        BootState {
+            number,
+            reset_count: 0,
+            restart_count: 0,
+            clock: 0,
+            clock_safe: true,
+            since,
+            quoted_at: 0,
+            certified: 0,
+            pcrs: Vec::new(),
+            log_pcrs: 0,
+            outstanding: None,
+            content: Content::default(),
+            quoted: None,
+            guessed: None,
+            in_full: None,
+            padded_banks: None,
+            restarted: None,
+            boot_log: None,
+        }
+    }
 }
 
 /// The boot event log of one boot.

@@ -61,6 +61,7 @@ fn device() -> DeviceRecord {
         last_seen: Some(4_000),
         session: Kid::new(b"kid"),
         software: Some("mote-agent 0.1.0".into()),
+        token: None,
     }
 }
 

@@ -185,6 +185,7 @@ pub(crate) fn device_logging(dir: &TempDir, logged: Vec<StoredRecord>, padded: b
         last_seen: Some(then),
         session: None,
         software: None,
+        token: None,
     };
     let mut changes = vec![Change::PutDevice(GATE, device)];
     let ids = records.iter().map(RecordId::of).collect();

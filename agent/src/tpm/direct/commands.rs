@@ -8,12 +8,13 @@ use mote_schemas::tpm::{EncodeError, Reader, WireError, Writer};
 use sha2::{Digest as _, Sha256};
 
 use super::chip::{Chip, Command, Refusal, command};
-use super::fault::{Fault, ResponseCode, nonsense};
+use super::fault::{ResponseCode, nonsense};
 use super::frame::Authorization;
 use super::salt::{MAX_ENCRYPTED, Salt};
 use super::session::{NONCE, Session};
 use super::{pcr, template};
 use crate::tpm::certificate::Algorithm;
+use crate::tpm::connection::Fault;
 use crate::tpm::{MAX_SECRET, PcrSelection, Quote, Secret, TpmError};
 
 const TPM_RH_NULL: u32 = 0x4000_0007;

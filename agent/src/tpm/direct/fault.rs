@@ -1,31 +1,7 @@
 //! From response codes to errors (TPM 2.0 Library part 2, 6.6).
 
 use crate::tpm::TpmError;
-
-/// Why a command failed: the error to report, and whether the connection is of further use.
-#[derive(Debug)]
-pub(super) struct Fault {
-    pub(super) error: TpmError,
-    pub(super) connection: Connection,
-}
-
-/// What a failed command says about the connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Connection {
-    /// The TPM answered, and what it holds is known.
-    Sound,
-    /// The TPM may have been reset under us: connect anew.
-    Lost,
-}
-
-impl From<TpmError> for Fault {
-    fn from(error: TpmError) -> Self {
-        Self {
-            error,
-            connection: Connection::Sound,
-        }
-    }
-}
+use crate::tpm::connection::Fault;
 
 /// A response code without the number of the handle, session or parameter that it is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,10 +50,7 @@ impl ResponseCode {
 
 /// What the response code `raw` of `command` means for the caller.
 pub(super) fn fault(command: &'static str, raw: u32) -> Fault {
-    let lost = |error| Fault {
-        error,
-        connection: Connection::Lost,
-    };
+    let lost = Fault::lost;
     match ResponseCode::of(raw) {
         ResponseCode::LOCKOUT => TpmError::Lockout.into(),
         ResponseCode::RETRY
@@ -107,27 +80,22 @@ pub(super) fn fault(command: &'static str, raw: u32) -> Fault {
 
 /// The TPM went away during `command`.
 pub(super) fn gone(command: &'static str) -> Fault {
-    Fault {
-        error: TpmError::Gone { command },
-        connection: Connection::Lost,
-    }
+    Fault::lost(TpmError::Gone { command })
 }
 
 /// The TPM's answer to `command` is not what the specification says, for the reason in `text`.
 pub(super) fn nonsense(command: &'static str, text: &str) -> Fault {
-    Fault {
-        error: TpmError::Response {
-            command,
-            code: 0,
-            text: text.to_owned(),
-        },
-        connection: Connection::Lost,
-    }
+    Fault::lost(TpmError::Response {
+        command,
+        code: 0,
+        text: text.to_owned(),
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tpm::connection::Connection;
 
     #[test]
     fn codes_lose_number_and_layer() {

@@ -22,18 +22,16 @@ use heapless::Vec;
 use mote_schemas::limits::{MAX_PCR_BANKS, MAX_TPMT_PUBLIC};
 
 use self::chip::Chip;
-use self::fault::{Connection, Fault};
 use super::certificate::Algorithm;
+use super::connection::{
+    self, Connected, Fault, Offers, choose_attestation_key, choose_endorsement_key,
+};
 use super::selection;
 use super::{HeldHandles, Identity, PcrSelection, Quote, Secret, Tpm, TpmError, TpmOptions};
-use crate::tpm::KeyKind;
 
 /// A TPM reached directly.
 #[derive(Debug)]
-pub struct DirectTpm {
-    options: TpmOptions,
-    open: Option<Open>,
-}
+pub struct DirectTpm(Connected<Open>);
 
 /// A connection, with what was found out through it.
 #[derive(Debug)]
@@ -58,46 +56,13 @@ impl DirectTpm {
     /// [`TpmError::NoDevice`], [`TpmError::NoPermission`], [`TpmError::InUse`] or
     /// [`TpmError::NoSimulator`] when there is no way to a TPM.
     pub fn new(options: TpmOptions) -> Result<Self, TpmError> {
-        let mut tpm = Self {
-            options,
-            open: None,
-        };
-        tpm.with(|_, _| Ok(()))?;
-        Ok(tpm)
-    }
-
-    /// Runs `operation` on a connected TPM. A connection from before this call may have gone stale
-    /// since, so it gets a second chance.
-    fn with<T>(
-        &mut self,
-        mut operation: impl FnMut(&mut Open, &TpmOptions) -> Result<T, Fault>,
-    ) -> Result<T, TpmError> {
-        loop {
-            let reused = self.open.is_some();
-            let open = match &mut self.open {
-                Some(open) => open,
-                none => none.insert(Open::new(&self.options)?),
-            };
-            match operation(open, &self.options) {
-                Ok(value) => return Ok(value),
-                Err(fault) => {
-                    if fault.connection == Connection::Lost {
-                        self.open = None;
-                        if reused {
-                            log::info!("{}; connecting again", fault.error);
-                            continue;
-                        }
-                    }
-                    return Err(fault.error);
-                }
-            }
-        }
+        Connected::new(options).map(Self)
     }
 }
 
 impl Tpm for DirectTpm {
     fn identity(&mut self) -> Result<Identity, TpmError> {
-        self.with(|open, options| {
+        self.0.with(|open, options| {
             Ok(Identity {
                 ek: open.endorsement_public()?,
                 ak: open.attestation_key(options)?.public.clone(),
@@ -106,7 +71,8 @@ impl Tpm for DirectTpm {
     }
 
     fn ek_certificate(&mut self, out: &mut [u8]) -> Result<Option<usize>, TpmError> {
-        self.with(|open, _| nv::read_certificate(&mut open.chip, open.ek_algorithm, out))
+        self.0
+            .with(|open, _| nv::read_certificate(&mut open.chip, open.ek_algorithm, out))
     }
 
     fn activate_credential(
@@ -114,7 +80,8 @@ impl Tpm for DirectTpm {
         credential_blob: &[u8],
         encrypted_secret: &[u8],
     ) -> Result<Secret, TpmError> {
-        self.with(|open, options| open.activate(options, credential_blob, encrypted_secret))
+        self.0
+            .with(|open, options| open.activate(options, credential_blob, encrypted_secret))
     }
 
     fn quote(
@@ -122,7 +89,7 @@ impl Tpm for DirectTpm {
         selection: &[PcrSelection],
         qualifying_data: &[u8; 32],
     ) -> Result<Quote, TpmError> {
-        self.with(|open, options| {
+        self.0.with(|open, options| {
             selection::check(selection, &pcr::banks(&mut open.chip)?)?;
             let ak = open.attestation_key(options)?.handle;
             open.chip.quote(ak, selection, qualifying_data)
@@ -130,21 +97,21 @@ impl Tpm for DirectTpm {
     }
 
     fn read_pcrs(&mut self, selection: &[PcrSelection], out: &mut [u8]) -> Result<usize, TpmError> {
-        self.with(|open, _| {
+        self.0.with(|open, _| {
             selection::check(selection, &pcr::banks(&mut open.chip)?)?;
             pcr::read(&mut open.chip, selection, out)
         })
     }
 
     fn banks(&mut self) -> Result<Vec<PcrSelection, MAX_PCR_BANKS>, TpmError> {
-        self.with(|open, _| {
+        self.0.with(|open, _| {
             let banks = pcr::banks(&mut open.chip)?;
             Ok(banks.into_iter().take(MAX_PCR_BANKS).collect())
         })
     }
 
     fn random(&mut self, out: &mut [u8]) -> Result<(), TpmError> {
-        self.with(|open, _| open.chip.random(out))
+        self.0.with(|open, _| open.chip.random(out))
     }
 
     fn held_handles(&mut self) -> Result<HeldHandles, TpmError> {
@@ -152,7 +119,7 @@ impl Tpm for DirectTpm {
         const HMAC_SESSION: u32 = 0x0200_0000;
         const POLICY_SESSION: u32 = 0x0300_0000;
         const TRANSIENT: u32 = 0x8000_0000;
-        self.with(|open, _| {
+        self.0.with(|open, _| {
             Ok(HeldHandles {
                 objects: open.chip.count_handles(TRANSIENT)?,
                 sessions: open.chip.count_handles(HMAC_SESSION)?
@@ -162,8 +129,8 @@ impl Tpm for DirectTpm {
     }
 }
 
-impl Open {
-    fn new(options: &TpmOptions) -> Result<Self, TpmError> {
+impl connection::Open for Open {
+    fn open(options: &TpmOptions) -> Result<Self, TpmError> {
         let mut chip = Chip::open(&options.address)?;
         let ek_algorithm =
             choose_endorsement_key(&mut chip, options.ek).map_err(|fault| fault.error)?;
@@ -174,7 +141,9 @@ impl Open {
             ak: None,
         })
     }
+}
 
+impl Open {
     fn endorsement_public(&mut self) -> Result<Vec<u8, MAX_TPMT_PUBLIC>, Fault> {
         if self.ek.is_none() {
             let (handle, public) = self.chip.create_endorsement_key(self.ek_algorithm)?;
@@ -239,37 +208,12 @@ impl Drop for Open {
     }
 }
 
-/// `auto`: the key that has a certificate, since that is the one the manufacturer vouches for.
-fn choose_endorsement_key(chip: &mut Chip, kind: KeyKind) -> Result<Algorithm, Fault> {
-    match kind {
-        KeyKind::Rsa => Ok(Algorithm::Rsa),
-        KeyKind::Ecc if chip.has_p256()? => Ok(Algorithm::Ecc),
-        KeyKind::Ecc => Err(no_ecc("`ek = \"rsa\"`")),
-        KeyKind::Auto => {
-            let ecc = chip.has_p256()?;
-            if ecc && nv::has_certificate(chip, Algorithm::Ecc)? {
-                Ok(Algorithm::Ecc)
-            } else if !ecc || nv::has_certificate(chip, Algorithm::Rsa)? {
-                Ok(Algorithm::Rsa)
-            } else {
-                Ok(Algorithm::Ecc)
-            }
-        }
+impl Offers for Chip {
+    fn has_p256(&mut self) -> Result<bool, Fault> {
+        Chip::has_p256(self)
     }
-}
 
-fn choose_attestation_key(chip: &mut Chip, kind: KeyKind) -> Result<Algorithm, Fault> {
-    match kind {
-        KeyKind::Ecc | KeyKind::Auto if chip.has_p256()? => Ok(Algorithm::Ecc),
-        KeyKind::Ecc => Err(no_ecc("`ak = \"rsa\"`")),
-        KeyKind::Rsa | KeyKind::Auto => Ok(Algorithm::Rsa),
+    fn has_certificate(&mut self, algorithm: Algorithm) -> Result<bool, Fault> {
+        nv::has_certificate(self, algorithm)
     }
-}
-
-fn no_ecc(instead: &'static str) -> Fault {
-    TpmError::Unsupported {
-        what: "ECC P-256",
-        instead,
-    }
-    .into()
 }

@@ -5,10 +5,11 @@ use mote_schemas::tpm::Reader;
 
 use super::chip::{Chip, Command, command};
 use super::commands::malformed;
-use super::fault::{Fault, ResponseCode};
+use super::fault::ResponseCode;
 use super::frame::Authorization;
 use crate::tpm::TpmError;
 use crate::tpm::certificate::{Algorithm, SMALLEST_PIECE, der_size, index};
+use crate::tpm::connection::Fault;
 
 const NV_READ_PUBLIC: Command = command("TPM2_NV_ReadPublic", 0x169);
 const NV_READ: Command = command("TPM2_NV_Read", 0x14E);

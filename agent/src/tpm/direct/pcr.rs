@@ -5,8 +5,9 @@ use mote_schemas::tpm::{EncodeError, Reader, WireError, Writer};
 
 use super::chip::{Chip, Command, command};
 use super::commands::malformed;
-use super::fault::{Fault, nonsense};
+use super::fault::nonsense;
 use super::frame::Authorization;
+use crate::tpm::connection::Fault;
 use crate::tpm::selection::{ATTEMPTS, digest_size, room, slot};
 use crate::tpm::{PcrSelection, TpmError};
 

@@ -11,6 +11,7 @@ use nix::unistd::{AccessFlags, access};
 use tss_esapi::Error;
 use tss_esapi::constants::response_code::Tss2ResponseCodeKind as Kind;
 
+use crate::tpm::connection::Fault;
 use crate::tpm::{TpmAddress, TpmError};
 
 /// The TPM itself, directly or by the kernel's resource manager.
@@ -19,30 +20,6 @@ const LAYER_TPM: u32 = 0;
 const LAYER_RESOURCE_MANAGER: u32 = 11;
 /// The transport.
 const LAYER_TCTI: u32 = 10;
-
-/// Why a command failed: the error to report, and whether the connection is of further use.
-pub(super) struct Fault {
-    pub(super) error: TpmError,
-    pub(super) connection: Connection,
-}
-
-/// What a failed command says about the connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Connection {
-    /// The TPM answered, and what it holds is known.
-    Sound,
-    /// The TPM may have been reset under us, or the library lost track: connect anew.
-    Lost,
-}
-
-impl From<TpmError> for Fault {
-    fn from(error: TpmError) -> Self {
-        Self {
-            error,
-            connection: Connection::Sound,
-        }
-    }
-}
 
 /// For `map_err`: says which command failed.
 pub(super) fn during(command: &'static str) -> impl Fn(Error) -> Fault {
@@ -64,10 +41,7 @@ fn fault(command: &'static str, error: Error) -> Fault {
         code,
         text,
     };
-    let lost = |error| Fault {
-        error,
-        connection: Connection::Lost,
-    };
+    let lost = Fault::lost;
     match layer(code) {
         LAYER_TCTI => lost(TpmError::Gone { command }),
         LAYER_TPM | LAYER_RESOURCE_MANAGER => match error {

@@ -16,52 +16,22 @@ use tss_esapi::structures::{
 };
 use tss_esapi::traits::Marshall;
 
-use super::fault::{Fault, during, tpm_kind};
+use super::fault::{during, tpm_kind};
 use super::guard::Flush;
 use super::nv;
 use super::template;
+use crate::tpm::TpmError;
 use crate::tpm::certificate::Algorithm;
-use crate::tpm::{KeyKind, TpmError};
+use crate::tpm::connection::{Fault, Offers};
 
-/// `auto`: the key that has a certificate, since that is the one the manufacturer vouches for.
-pub(super) fn choose_endorsement_key(
-    context: &mut Context,
-    kind: KeyKind,
-) -> Result<Algorithm, Fault> {
-    match kind {
-        KeyKind::Rsa => Ok(Algorithm::Rsa),
-        KeyKind::Ecc if has_p256(context)? => Ok(Algorithm::Ecc),
-        KeyKind::Ecc => Err(no_ecc("`ek = \"rsa\"`")),
-        KeyKind::Auto => {
-            let ecc = has_p256(context)?;
-            if ecc && nv::has_certificate(context, Algorithm::Ecc)? {
-                Ok(Algorithm::Ecc)
-            } else if !ecc || nv::has_certificate(context, Algorithm::Rsa)? {
-                Ok(Algorithm::Rsa)
-            } else {
-                Ok(Algorithm::Ecc)
-            }
-        }
+impl Offers for Context {
+    fn has_p256(&mut self) -> Result<bool, Fault> {
+        has_p256(self)
     }
-}
 
-pub(super) fn choose_attestation_key(
-    context: &mut Context,
-    kind: KeyKind,
-) -> Result<Algorithm, Fault> {
-    match kind {
-        KeyKind::Ecc | KeyKind::Auto if has_p256(context)? => Ok(Algorithm::Ecc),
-        KeyKind::Ecc => Err(no_ecc("`ak = \"rsa\"`")),
-        KeyKind::Rsa | KeyKind::Auto => Ok(Algorithm::Rsa),
+    fn has_certificate(&mut self, algorithm: Algorithm) -> Result<bool, Fault> {
+        nv::has_certificate(self, algorithm)
     }
-}
-
-fn no_ecc(instead: &'static str) -> Fault {
-    TpmError::Unsupported {
-        what: "ECC P-256",
-        instead,
-    }
-    .into()
 }
 
 fn has_p256(context: &mut Context) -> Result<bool, Fault> {

@@ -21,12 +21,12 @@ use tss_esapi::tcti_ldr::DeviceConfig;
 use tss_esapi::traits::Marshall;
 use tss_esapi::{Context, TctiNameConf};
 
-use self::fault::{Connection, Fault, during, tpm_kind};
+use self::fault::{during, tpm_kind};
 use self::keys::{
-    bounded, choose_attestation_key, choose_endorsement_key, create_primary, load_endorsement_key,
-    public_bytes, start_endorsement_session,
+    bounded, create_primary, load_endorsement_key, public_bytes, start_endorsement_session,
 };
 use super::certificate::Algorithm;
+use super::connection::{self, Connected, Fault, choose_attestation_key, choose_endorsement_key};
 use super::selection;
 use super::{
     HeldHandles, Identity, PcrSelection, Quote, Secret, Tpm, TpmAddress, TpmError, TpmOptions,
@@ -35,10 +35,7 @@ use mote_schemas::limits::{MAX_PCR_BANKS, MAX_TPMT_PUBLIC};
 
 /// A TPM reached through tpm2-tss.
 #[derive(Debug)]
-pub struct EsapiTpm {
-    options: TpmOptions,
-    open: Option<Open>,
-}
+pub struct EsapiTpm(Connected<Open>);
 
 /// A connection, with what was found out through it.
 #[derive(Debug)]
@@ -63,46 +60,13 @@ impl EsapiTpm {
     /// [`TpmError::NoDevice`], [`TpmError::NoPermission`], [`TpmError::InUse`],
     /// [`TpmError::NoSimulator`] or [`TpmError::NoTransport`] when there is no way to a TPM.
     pub fn new(options: TpmOptions) -> Result<Self, TpmError> {
-        let mut tpm = Self {
-            options,
-            open: None,
-        };
-        tpm.with(|_, _| Ok(()))?;
-        Ok(tpm)
-    }
-
-    /// Runs `operation` on a connected TPM. A connection from before this call may have gone stale
-    /// since, so it gets a second chance.
-    fn with<T>(
-        &mut self,
-        mut operation: impl FnMut(&mut Open, &TpmOptions) -> Result<T, Fault>,
-    ) -> Result<T, TpmError> {
-        loop {
-            let reused = self.open.is_some();
-            let open = match &mut self.open {
-                Some(open) => open,
-                none => none.insert(Open::new(&self.options)?),
-            };
-            match operation(open, &self.options) {
-                Ok(value) => return Ok(value),
-                Err(fault) => {
-                    if fault.connection == Connection::Lost {
-                        self.open = None;
-                        if reused {
-                            log::info!("{}; connecting again", fault.error);
-                            continue;
-                        }
-                    }
-                    return Err(fault.error);
-                }
-            }
-        }
+        Connected::new(options).map(Self)
     }
 }
 
 impl Tpm for EsapiTpm {
     fn identity(&mut self) -> Result<Identity, TpmError> {
-        self.with(|open, options| {
+        self.0.with(|open, options| {
             Ok(Identity {
                 ek: open.endorsement_public()?,
                 ak: open.attestation_key(options)?.public,
@@ -111,7 +75,8 @@ impl Tpm for EsapiTpm {
     }
 
     fn ek_certificate(&mut self, out: &mut [u8]) -> Result<Option<usize>, TpmError> {
-        self.with(|open, _| nv::read_certificate(&mut open.context, open.ek_algorithm, out))
+        self.0
+            .with(|open, _| nv::read_certificate(&mut open.context, open.ek_algorithm, out))
     }
 
     fn activate_credential(
@@ -122,7 +87,8 @@ impl Tpm for EsapiTpm {
         let malformed = |_| TpmError::MalformedCredential;
         let credential = IdObject::try_from(credential_blob).map_err(malformed)?;
         let secret = EncryptedSecret::try_from(encrypted_secret).map_err(malformed)?;
-        self.with(|open, options| open.activate(options, &credential, &secret))
+        self.0
+            .with(|open, options| open.activate(options, &credential, &secret))
     }
 
     fn quote(
@@ -130,25 +96,26 @@ impl Tpm for EsapiTpm {
         selection: &[PcrSelection],
         qualifying_data: &[u8; 32],
     ) -> Result<Quote, TpmError> {
-        self.with(|open, options| open.quote(options, selection, qualifying_data))
+        self.0
+            .with(|open, options| open.quote(options, selection, qualifying_data))
     }
 
     fn read_pcrs(&mut self, selection: &[PcrSelection], out: &mut [u8]) -> Result<usize, TpmError> {
-        self.with(|open, _| {
+        self.0.with(|open, _| {
             selection::check(selection, &pcr::banks(&mut open.context)?)?;
             pcr::read(&mut open.context, selection, out)
         })
     }
 
     fn banks(&mut self) -> Result<Vec<PcrSelection, MAX_PCR_BANKS>, TpmError> {
-        self.with(|open, _| {
+        self.0.with(|open, _| {
             let banks = pcr::banks(&mut open.context)?;
             Ok(banks.into_iter().take(MAX_PCR_BANKS).collect())
         })
     }
 
     fn random(&mut self, out: &mut [u8]) -> Result<(), TpmError> {
-        self.with(|open, _| {
+        self.0.with(|open, _| {
             let mut rest = &mut *out;
             while !rest.is_empty() {
                 // A TPM gives at most one digest's worth at a time (part 3, 16.1).
@@ -172,12 +139,12 @@ impl Tpm for EsapiTpm {
     }
 
     fn held_handles(&mut self) -> Result<HeldHandles, TpmError> {
-        self.with(|open, _| open.held_handles())
+        self.0.with(|open, _| open.held_handles())
     }
 }
 
-impl Open {
-    fn new(options: &TpmOptions) -> Result<Self, TpmError> {
+impl connection::Open for Open {
+    fn open(options: &TpmOptions) -> Result<Self, TpmError> {
         let mut context = Context::new(transport(&options.address)?)
             .map_err(|error| fault::diagnose(&options.address, error))?;
         let ek_algorithm =
@@ -189,7 +156,9 @@ impl Open {
             ak: None,
         })
     }
+}
 
+impl Open {
     fn endorsement_public(&mut self) -> Result<Vec<u8, MAX_TPMT_PUBLIC>, Fault> {
         if self.ek.is_none() {
             let (_guard, public) = load_endorsement_key(&mut self.context, self.ek_algorithm)?;

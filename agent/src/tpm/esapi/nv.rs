@@ -9,10 +9,11 @@ use tss_esapi::interface_types::resource_handles::NvAuth;
 use tss_esapi::interface_types::session_handles::AuthSession;
 use tss_esapi::structures::CapabilityData;
 
-use super::fault::{Fault, during, tpm_kind};
+use super::fault::{during, tpm_kind};
 use super::guard::Close;
 use crate::tpm::TpmError;
 use crate::tpm::certificate::{Algorithm, SMALLEST_PIECE, der_size, index};
+use crate::tpm::connection::Fault;
 
 /// Whether the certificate's index is defined.
 pub(super) fn has_certificate(context: &mut Context, algorithm: Algorithm) -> Result<bool, Fault> {

@@ -4,7 +4,8 @@ use tss_esapi::structures::{CapabilityData, PcrSelectionList};
 use tss_esapi::tss2_esys::{TPML_PCR_SELECTION, TPMS_PCR_SELECTION};
 use tss_esapi::{Context, constants::CapabilityType};
 
-use super::fault::{Fault, during};
+use super::fault::during;
+use crate::tpm::connection::Fault;
 use crate::tpm::selection::{ATTEMPTS, digest_size, room, slot};
 use crate::tpm::{PcrSelection, TpmError};
 

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use clap::{ArgGroup, Args};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use sha2::{Digest, Sha256};
 
 use super::{BANKS, Summary};
 use crate::cli::{Context, Failure, Outcome};
@@ -16,14 +17,16 @@ use crate::convert::{ConvertError, Imported, corim, keylime, refstate, sbom};
 use crate::hex;
 use crate::manifest::build::{Progress, hash_rootfs};
 use crate::manifest::sums::read_sums;
-use crate::manifest::{Exclusion, FileEntry, Manifest, SignedManifest, StaticPcrs, sign};
+use crate::manifest::{
+    ComponentEntry, Exclusion, FileDigest, FileEntry, Manifest, SignedManifest, StaticPcrs, sign,
+};
 use crate::signing_key::SigningKey;
 
 /// Largest file to convert, in bytes: an SBOM of a desktop distribution.
 const MAX_CONVERTED: u64 = 256 << 20;
 
 #[derive(Debug, Args)]
-#[command(group = ArgGroup::new("source").required(true).args(["rootfs", "sha256sums", "keylime", "sbom", "corim"]))]
+#[command(group = ArgGroup::new("source").required(true).args(["rootfs", "sha256sums", "keylime", "sbom", "corim", "component"]))]
 pub(in crate::cli) struct Build {
     /// Hash every regular file under DIR.
     #[arg(long, value_name = "DIR")]
@@ -40,6 +43,10 @@ pub(in crate::cli) struct Build {
     /// Convert a CoRIM's reference triples. A signature is not checked.
     #[arg(long, value_name = "FILE")]
     corim: Option<PathBuf>,
+    /// A component that devices without a TPM measure: a file to hash, or sha256:HEX. May be given several
+    /// times, and the same name for several digests.
+    #[arg(long, value_name = "NAME=FILE|sha256:HEX")]
+    component: Vec<String>,
     /// The private key to sign with (`motectl key new`).
     #[arg(long, value_name = "KEY")]
     sign: PathBuf,
@@ -73,6 +80,7 @@ pub(super) fn run(context: &Context, options: Build) -> Outcome {
     let key = SigningKey::load(&options.sign)?;
     let created = source_date_epoch()?;
     let mut pcrs = parse_pcrs(&options.pcr)?;
+    let components = components(&options.component)?;
     let Imported {
         name: named,
         version: versioned,
@@ -117,7 +125,8 @@ pub(super) fn run(context: &Context, options: Build) -> Outcome {
         [options.exclude, exclusions].concat(),
         pcrs,
     )?
-    .with_boot(options.boot.expectations()?.and(imported_boot))?;
+    .with_boot(options.boot.expectations()?.and(imported_boot))?
+    .with_firmware(components)?;
     let bytes = sign(&manifest, &key)?;
     replace(&options.output, &bytes)
         .map_err(|error| Failure(format!("{}: {error}", options.output.display())))?;
@@ -127,11 +136,11 @@ pub(super) fn run(context: &Context, options: Build) -> Outcome {
     let summary = Summary::new(verified.manifest(), &signed, true);
     context.show(&summary, |summary| {
         format!(
-            "{}: {} {}, {} files, {} bytes, {:.1} s\n",
+            "{}: {} {}, {}, {} bytes, {:.1} s\n",
             options.output.display(),
             summary.name,
             summary.version,
-            summary.files,
+            summary.contents(),
             bytes.len(),
             started.elapsed().as_secs_f64()
         )
@@ -164,6 +173,9 @@ fn source(context: &Context, options: &Build) -> Result<Imported, Failure> {
     }
     if let Some(list) = &options.sha256sums {
         return Ok(only(sums(list, &options.exclude)?));
+    }
+    if !options.component.is_empty() {
+        return Ok(Imported::default());
     }
     let mut imported = if let Some(file) = &options.keylime {
         convert(file, keylime::read)?
@@ -199,6 +211,30 @@ fn convert(
     }
     let bytes = fs::read(file).map_err(|error| named(&error))?;
     read(&bytes).map_err(|error| named(&error))
+}
+
+/// Components with the digests of their files.
+fn components(options: &[String]) -> Result<Vec<ComponentEntry>, Failure> {
+    let component = |text: &String| {
+        let wrong = || {
+            Failure(format!(
+                "--component {text}: not NAME=FILE or NAME=sha256:HEX"
+            ))
+        };
+        let (name, value) = text.split_once('=').ok_or_else(wrong)?;
+        let digest: [u8; 32] = match value.strip_prefix("sha256:") {
+            Some(digits) => hex::decode(digits)
+                .and_then(|bytes| bytes.try_into().ok())
+                .ok_or_else(wrong)?,
+            None => Sha256::digest(fs::read(value).map_err(|e| Failure(format!("{value}: {e}")))?)
+                .into(),
+        };
+        Ok(ComponentEntry {
+            name: name.to_owned(),
+            digests: vec![FileDigest(digest)],
+        })
+    };
+    options.iter().map(component).collect()
 }
 
 /// A manifest inside the image would be one of the files that the next build of it lists.
