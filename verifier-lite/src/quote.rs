@@ -290,6 +290,67 @@ mod tests {
     }
 
     #[test]
+    fn each_fault_says_what_it_is() {
+        let (attest, signature) = (recorded("attest.1"), recorded("sig.1"));
+        let said = |at: usize, mask: u8| {
+            let mut changed = attest.clone();
+            changed[at] ^= mask;
+            let error = verify(&changed, &signature, NONCE_1).unwrap_err();
+            (error.to_string(), error.reason().token())
+        };
+        let magic = "not made by a TPM: magic is 0xfe544347";
+        assert_eq!(said(0, 1), (magic.to_owned(), "quote-wrong-magic"));
+        let kind = "not a quote: attestation type 0x801a";
+        assert_eq!(said(5, 2), (kind.to_owned(), "quote-wrong-type"));
+        let challenge = verify(&attest, &signature, NONCE_2).unwrap_err();
+        assert_eq!(challenge.to_string(), "the quote answers another challenge");
+        let other = verify(&attest, &recorded("sig.2"), NONCE_1).unwrap_err();
+        assert_eq!(
+            other.to_string(),
+            "the attestation key did not sign these bytes"
+        );
+        for (error, text, token) in [
+            (
+                QuoteError::WrongSigner,
+                "the quote's qualified signer is not a primary key of the endorsement hierarchy",
+                "quote-wrong-signer",
+            ),
+            (
+                QuoteError::WrongSelection,
+                "the quote is over other PCRs",
+                "quote-pcr-selection",
+            ),
+            (
+                QuoteError::PcrDigestLength(20),
+                "a pcrDigest of 20 bytes",
+                "quote-malformed",
+            ),
+        ] {
+            assert_eq!(
+                (error.to_string().as_str(), error.reason().token()),
+                (text, token)
+            );
+        }
+        for (error, text) in [
+            (
+                ClockError::ClockWentBackwards(9, 8),
+                "the TPM's clock went back from 9 to 8 ms",
+            ),
+            (
+                ClockError::ResetCountWentBackwards(5, 4),
+                "resetCount went back from 5 to 4",
+            ),
+            (
+                ClockError::RestartCountWentBackwards(3, 2),
+                "restartCount went back from 3 to 2 without a reset",
+            ),
+        ] {
+            assert_eq!(error.to_string(), text);
+            assert_eq!(error.reason().token(), "clock-went-backwards");
+        }
+    }
+
+    #[test]
     fn any_changed_bit_of_quote_or_signature_is_refused() {
         let (attest, signature) = (recorded("attest.1"), recorded("sig.1"));
         for bit in 0..8 * attest.len() {
