@@ -349,8 +349,8 @@ fn on_the_heap<T: Send>(make: impl FnOnce() -> T + Send) -> Result<Box<T>, Inter
         let builder = std::thread::Builder::new().stack_size(TABLE_STACK);
         let maker = builder.spawn_scoped(scope, || Box::new(make()));
         // An empty table panics at nothing.
-        let made = maker.map_err(none)?.join();
-        made.map_err(|_| Internal::Other("a table cannot be made"))
+        let joined = maker.map_err(none)?.join();
+        joined.map_err(|_| Internal::Other("a table cannot be joined"))
     })
 }
 
