@@ -584,6 +584,7 @@ fn the_boot_aggregate_ties_the_log_to_the_boot_pcrs() {
 /// Every bit that a device sends of its log: the quote does not certify it any more, or the appraisal says
 /// something else. Of a violation the TPM vouches for nothing but that there was one; it never becomes less.
 #[test]
+#[allow(clippy::too_many_lines)] // One log, and what becomes of each of its bits.
 fn no_changed_bit_of_a_log_goes_unnoticed() {
     let mut files = Files::default();
     files.add("/bin/pump", digest(1));
