@@ -13,7 +13,7 @@ use mote_schemas::cbor;
 use mote_schemas::cmw::{MediaType, write_evidence};
 use mote_schemas::coap::Message;
 use mote_schemas::eat::DebugState;
-use mote_schemas::message::{DeviceId, ErrorReply, Reply, path};
+use mote_schemas::message::{DeviceId, ErrorReply, Reasons, Reply, path};
 use mote_schemas::reason::Reason;
 use mote_schemas::tpm::{Digest, HashAlg, Public};
 use mote_tests::evil::{self, Answer, Keys, encode};
@@ -44,7 +44,7 @@ impl Seen {
         if let Ok(error) = cbor::decode::<ErrorReply<'_>>(&answer.payload) {
             self.0.insert(error.reason.get().to_owned());
         } else if let Ok(reply) = cbor::decode::<Reply<'_>>(&answer.payload) {
-            let tokens = reply.reasons.iter().flat_map(|reasons| reasons.tokens());
+            let tokens = reply.reasons.iter().flat_map(Reasons::tokens);
             self.0.extend(tokens.map(ToOwned::to_owned));
         }
         self
@@ -477,6 +477,16 @@ fn scene(reason: Reason) -> Seen {
             of(&evil.log(&mut lab, 3, &more))
         }
         Reason::BootLogMismatch => not_boot_log(),
+        Reason::LogDeleted => {
+            let (mut lab, mut evil) = trusted();
+            evil.hello(&mut lab);
+            let mut payload = evil.open_payload(&evil.quote(), 4);
+            // One more key: a list that begins with a record which nobody has.
+            payload[0] += 1;
+            payload.push(5);
+            payload.extend(encode(|e| e.bytes(&[9; 8])?.ok()));
+            of(&evil.ask(&mut lab, "o", &payload))
+        }
         Reason::LogDoesNotReplay => {
             let (mut lab, mut evil) = trusted();
             evil.device.run("/bin/5");

@@ -22,7 +22,7 @@ const RESPONSE_OVERHEAD: usize = 4 + TOKEN + 5 + 1 + 1 + 4 + 4 + 1 + 8;
 
 /// No reply is longer, in bytes: eight reasons and eight ranges of records with all else that a reply
 /// may have. Where as much fits, no blocks are asked for.
-const MAX_REPLY: usize = 480;
+const MAX_REPLY: usize = 500;
 
 /// The keys of one session.
 pub(super) struct Channel {

@@ -134,6 +134,10 @@ impl Witness {
 }
 
 /// What is known of the firmware of a device.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "four answers, each independent of the others"
+)]
 struct OfFirmware {
     /// The quotes cover what boot_aggregate is made of.
     boot_pcrs: bool,

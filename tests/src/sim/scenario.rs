@@ -201,9 +201,10 @@ fn setup(dice: &mut Rng, fleet: &Fleet) -> Setup {
         link,
         datagram,
         // With and without boot PCRs.
-        pcrs: match fleet.expected {
-            true => 0x7ff,
-            false => *dice.pick(&[0x7ff, 0x7ff, 0x4ff, 0x400]),
+        pcrs: if fleet.expected {
+            0x7ff
+        } else {
+            *dice.pick(&[0x7ff, 0x7ff, 0x4ff, 0x400])
         },
         files: dice.between(0, 40) as usize,
         race: *dice.pick(&[0, 20, 60]),

@@ -159,7 +159,7 @@ impl Engine {
                 self.boot_part(now, device, record, payload)
             }
             Code::POST if body.path_is(&[path::RECORD]) => {
-                self.record_part(now, device, record, payload)
+                self.record_part(now, &channel.record, record, payload)
             }
             _ => Ok(Err(Refusal::new(
                 Reason::OutOfOrder,

@@ -19,17 +19,18 @@ use super::attest::{Attestation, Standing};
 use super::evidence::Answer;
 use super::outcome::Refusal;
 use super::{Engine, Now};
-use crate::store::{Change, DeviceRecord, Durability};
+use crate::store::{Change, DeviceRecord, Durability, SessionRecord};
 
 impl Engine {
     /// A part of a long record.
     pub(super) fn record_part(
         &mut self,
         now: Now,
-        device: DeviceId,
+        session: &SessionRecord,
         record: DeviceRecord,
         payload: &[u8],
     ) -> Answer {
+        let device = session.device;
         let part: RecordPart<'_> = match cbor::decode(payload) {
             Ok(part) => part,
             Err(error) => return Ok(Err(error.into())),
@@ -91,10 +92,11 @@ impl Engine {
         if let Err(refusal) = attestation.append(wanted, &entries)? {
             return Ok(Err(refusal));
         }
-        let standing = match attestation.settle()? {
+        let mut standing = match attestation.settle()? {
             Ok(standing) => standing,
             Err(refusal) => return Ok(Err(refusal)),
         };
+        attestation.release(&mut standing, session.deletes == Some(true));
         let (mut changes, durability) = attestation.finish();
         changes.push(Change::DropBootUpload(upload));
         self.store.commit(&changes, durability)?;

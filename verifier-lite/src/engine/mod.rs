@@ -347,10 +347,10 @@ fn on_the_heap<T: Send>(make: impl FnOnce() -> T + Send) -> Result<Box<T>, Inter
     let none = |_| Internal::Other("no thread to be had");
     std::thread::scope(|scope| {
         let builder = std::thread::Builder::new().stack_size(TABLE_STACK);
-        let maker = builder.spawn_scoped(scope, || Box::new(make()));
+        let thread = builder.spawn_scoped(scope, || Box::new(make()));
         // An empty table panics at nothing.
-        let made = maker.map_err(none)?.join();
-        made.map_err(|_| Internal::Other("a table cannot be made"))
+        let table = thread.map_err(none)?.join();
+        table.map_err(|_| Internal::Other("a table cannot be made"))
     })
 }
 
