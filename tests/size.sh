@@ -29,7 +29,7 @@
 # of reach of a tss-esapi that brings libcrypto. A C program that only hashes a byte with it has 5.1 MB.
 # Tried, without effect: OPENSSL_CONF=/dev/null, LD_BIND_NOW, MALLOC_ARENA_MAX. File pages vary by 0.2 MB from
 # run to run: the kernel maps 64 kB around a fault, from 6.18 on the whole of a large folio, and how large they
-# are is up to how the file came into the page cache. TLS with tpm-direct has no libcrypto: 3.1 MB.
+# are is up to how the file came into the page cache. TLS with tpm-direct has no libcrypto: 2.7 MB.
 set -u
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 # shellcheck source=tests/setup.sh
