@@ -34,6 +34,8 @@ begun=${EPOCHREALTIME/[.,]/}
 . tests/qemu/debian.sh
 # shellcheck source=tests/qemu/vm.sh
 . tests/qemu/vm.sh
+# shellcheck source=tests/qemu/x86_vm.sh
+. tests/qemu/x86_vm.sh
 trap finish EXIT
 trap 'exit 130' INT TERM
 

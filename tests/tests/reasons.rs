@@ -477,6 +477,16 @@ fn scene(reason: Reason) -> Seen {
             of(&evil.log(&mut lab, 3, &more))
         }
         Reason::BootLogMismatch => not_boot_log(),
+        Reason::LogDeleted => {
+            let (mut lab, mut evil) = trusted();
+            evil.hello(&mut lab);
+            let mut payload = evil.open_payload(&evil.quote(), 4);
+            // One more key: a list that begins with a record which nobody has.
+            payload[0] += 1;
+            payload.push(5);
+            payload.extend(encode(|e| e.bytes(&[9; 8])?.ok()));
+            of(&evil.ask(&mut lab, "o", &payload))
+        }
         Reason::LogDoesNotReplay => {
             let (mut lab, mut evil) = trusted();
             evil.device.run("/bin/5");

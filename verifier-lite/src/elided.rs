@@ -122,11 +122,13 @@ pub fn last_digests<E: LogEntry>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store;
     use crate::test_util::{recorded, unhex};
     use aws_lc_rs::rand::SystemRandom;
     use aws_lc_rs::rsa::{KeyPair as RsaKeyPair, KeySize};
     use aws_lc_rs::signature::{KeyPair as _, RSA_PKCS1_SHA256};
     use mote_schemas::cbor::Bytes;
+    use mote_schemas::ima::{ListFormat, ListParser, Step};
     use mote_schemas::tpm::{Attest, ClockInfo, EccCurve, Public, Signature, elide};
 
     const NONCE: &str = "ffeeddccbbaa99887766554433221100";
@@ -220,6 +222,52 @@ mod tests {
             let got = rebuild(&quote, &none, &r.baseline, &r.key, &unhex(NONCE), &digests);
             assert_eq!(got.is_some(), found, "behind {before} others");
         }
+    }
+
+    /// What the second recorded quote digests is among what is tried, given what the first certified.
+    #[test]
+    fn the_digest_after_new_records_is_found_and_after_too_many_is_not() {
+        let r = recorded_pair();
+        let (list, mut records) = (recorded("binary_runtime_measurements"), Vec::new());
+        let mut parser = ListParser::new(ListFormat::LITTLE_SHA1);
+        let mut rest = &list[..];
+        while let Step::Record(record, len) = parser.next(rest).unwrap() {
+            records.push(store::Record::from(&record));
+            rest = &rest[len..];
+        }
+        let selection = r.baseline.selection;
+        let pcrs = recorded("pcrs.1");
+        let values = selection.iter().zip(pcrs.chunks(32));
+        let start = LogState {
+            records: 2383,
+            log_pcrs: 1 << 10,
+            values: values
+                .map(|(pcr, value)| (pcr, Digest::new(HashAlg::Sha256, value).unwrap()))
+                .collect(),
+            ..LogState::at_boot()
+        };
+        let new = &records[2383..];
+        let digests = last_digests(&start, new, &selection, HashAlg::Sha256);
+        assert_eq!((digests.len(), digests[0]), (MAX_CHECKS, r.digest));
+        // The quote was made before the last of them were in the list, up to a few.
+        for more in [1, MAX_CHECKS - 1, MAX_CHECKS] {
+            let mut ahead = new.to_vec();
+            ahead.extend(records[..more].iter().cloned());
+            let digests = last_digests(&start, &ahead, &selection, HashAlg::Sha256);
+            let at = digests.iter().position(|digest| *digest == r.digest);
+            assert_eq!(at, (more < MAX_CHECKS).then_some(more));
+        }
+        let none = last_digests::<store::Record>(&start, &[], &selection, HashAlg::Sha256);
+        assert_eq!(none.len(), 1, "nothing new, one digest");
+        // Another reading of the bank gives another digest.
+        let padded = LogState {
+            padded: [HashAlg::Sha256].into(),
+            ..start.clone()
+        };
+        let digests = last_digests(&padded, new, &selection, HashAlg::Sha256);
+        assert!(!digests.contains(&r.digest));
+        let unknown = last_digests(&LogState::at_boot(), new, &selection, HashAlg::Sha256);
+        assert_eq!(unknown, []);
     }
 
     #[test]

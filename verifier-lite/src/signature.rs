@@ -349,6 +349,63 @@ mod tests {
     }
 
     #[test]
+    fn each_fault_says_what_it_is() {
+        for (error, text) in [
+            (
+                VerifyingKeyError::MissingAttribute("sign"),
+                "the attestation key lacks the attribute sign",
+            ),
+            (
+                VerifyingKeyError::ForbiddenAttribute("decrypt"),
+                "the attestation key has the attribute decrypt",
+            ),
+            (
+                VerifyingKeyError::NoSigningScheme(KeyScheme::Null),
+                "the attestation key's scheme Null does not sign",
+            ),
+            (
+                VerifyingKeyError::WeakHash(HashAlg::Sha1),
+                "the attestation key signs with sha1",
+            ),
+            (
+                VerifyingKeyError::InvalidKey,
+                "the attestation key is not a valid key",
+            ),
+        ] {
+            assert_eq!(error.to_string(), text);
+            assert_eq!(error.reason().token(), "ak-unsuitable");
+        }
+        let key = VerifyingKey::new(&Public::parse(&recorded("ak.tpmt")).unwrap()).unwrap();
+        let (attest, signature) = (recorded("attest.1"), recorded("sig.1"));
+        let said = |signature: &[u8]| {
+            let error = key.verify(&attest, signature).unwrap_err();
+            assert_eq!(error.reason().token(), "quote-signature-invalid");
+            error.to_string()
+        };
+        assert!(said(&signature[..10]).starts_with("signature: TPMT_SIGNATURE: "));
+        let mut other = signature.clone();
+        other[3] ^= 0x0b ^ 0x0c; // SHA-384
+        assert_eq!(
+            said(&other),
+            "the signature's scheme is not the attestation key's"
+        );
+        assert_eq!(
+            said(&recorded("sig.2")),
+            "the attestation key did not sign these bytes"
+        );
+    }
+
+    #[test]
+    fn a_key_that_signs_with_sha1_is_refused() {
+        // The scheme's hash stands behind the empty policy and the symmetric algorithm (part 2, 12.2.3).
+        let mut bytes = recorded("ak.tpmt");
+        assert_eq!(bytes[12..16], [0x00, 0x18, 0x00, 0x0b], "ECDSA, SHA-256");
+        bytes[15] = 0x04;
+        let refused = VerifyingKey::new(&Public::parse(&bytes).unwrap()).unwrap_err();
+        assert_eq!(refused, VerifyingKeyError::WeakHash(HashAlg::Sha1));
+    }
+
+    #[test]
     fn a_point_off_the_curve_is_refused() {
         let last = recorded("ak.tpmt").len() - 1;
         assert_eq!(changed(last, 1).unwrap_err(), VerifyingKeyError::InvalidKey);

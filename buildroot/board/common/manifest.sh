@@ -16,10 +16,17 @@ fi
 name=$(option BR2_MOTE_MANIFEST_NAME)
 version=$(option BR2_MOTE_MANIFEST_VERSION)
 globs=$(option BR2_MOTE_MANIFEST_EXCLUDE)
+rootfs=$1
 set -f
-set -- --rootfs "$1" --name "$name" --version "$version" --sign "$key"
+set -- --rootfs "$rootfs" --name "$name" --version "$version" --sign "$key"
 for glob in $globs; do
 	set -- "$@" --exclude "$glob"
 done
+# An initramfs gets its /init after this script, unless it has one.
+case $(grep -c '^BR2_ROOTFS_DEVICE_CREATION_STATIC=y' "$BR2_CONFIG" || :):$rootfs in
+0:*/cpio/target)
+	[ -e "$rootfs/init" ] || install -m 0755 fs/cpio/init "$rootfs/init"
+	;;
+esac
 mkdir -p "$BINARIES_DIR"
 "$HOST_DIR/bin/motectl" manifest build "$@" --output "$BINARIES_DIR/$name-$version.mote"

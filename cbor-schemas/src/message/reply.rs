@@ -9,7 +9,7 @@ use crate::cbor::{Bytes, Text};
 use crate::reason::Reason;
 
 /// Answer to open, log, beat, boot-part and record-part.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Reply<'a> {
     /// Next record wanted: everything before it is stored.

@@ -188,3 +188,23 @@ proptest! {
         prop_assert_eq!(selection.iter().count(), selection.count());
     }
 }
+
+#[test]
+fn each_fault_says_what_it_is() {
+    for (error, text) in [
+        (
+            AttestError::WrongMagic(1),
+            "not made by a TPM: magic is 0x00000001",
+        ),
+        (
+            AttestError::WrongType(0x8017),
+            "not a quote: attestation type 0x8017",
+        ),
+        (
+            AttestError::WrongYesNo(2),
+            "clockInfo.safe is 2, neither 0 nor 1",
+        ),
+    ] {
+        assert_eq!(error.to_string(), text);
+    }
+}

@@ -148,3 +148,24 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn each_fault_says_what_it_is() {
+    for (error, text) in [
+        (
+            SignatureError::UnsupportedScheme(0x1b),
+            "unsupported signature scheme 0x001b",
+        ),
+        (
+            SignatureError::UnsupportedHash(0x12),
+            "unsupported hash algorithm 0x0012",
+        ),
+        (SignatureError::NotEcdsa, "not an ECDSA signature"),
+        (
+            SignatureError::EccLength(49),
+            "ECDSA r or s of 49 bytes does not fit the curve",
+        ),
+    ] {
+        assert_eq!(error.to_string(), text);
+    }
+}

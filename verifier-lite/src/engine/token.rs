@@ -313,7 +313,6 @@ impl Engine {
         let mut count = reasons.len().min(MAX_REASONS);
         loop {
             let reply = Reply {
-                next_record: 0,
                 tier,
                 nonce: Some(Nonce {
                     id: 0,
@@ -322,13 +321,7 @@ impl Engine {
                 }),
                 interval: Some(self.settings.interval),
                 reasons: Reasons::new(reasons.iter().copied().take(count)),
-                wants: None,
-                records: None,
-                prefix_length: None,
-                boot_log: None,
-                record_offset: None,
-                first: None,
-                released: None,
+                ..Reply::default()
             };
             let signed = self.sign(digest.as_ref(), &encode(&reply)?)?;
             if signed.len() <= room || count == 0 {
