@@ -138,8 +138,10 @@ machine_off
 
 # ---- UEFI, and Secure Boot ----
 
-disk_make "$dir/disk" "$dir/image" "$command_line"
-readarray -t expectations < <(disk_expectations "$dir/image" "$command_line")
+# Smaller: GRUB reads it through the firmware, which hashes it for every bank.
+gzip -1 -c "$dir/image" >"$dir/image.gz"
+disk_make "$dir/disk" "$dir/image.gz" "$command_line"
+readarray -t expectations < <(disk_expectations "$dir/image.gz" "$command_line")
 manifest_build --name mote-test-uefi "${expectations[@]}" -o "$dir/manifest-uefi" || fail 'motectl manifest build for UEFI'
 motectl manifest add "$dir/manifest-uefi" >/dev/null || fail 'motectl manifest add'
 
@@ -150,7 +152,7 @@ within 300 'with Secure Boot, and all of its boot log as the image says, it is t
 check 'the kernel, too, says that Secure Boot is on' guest_quiet 'dmesg | grep -q "Secure boot enabled"'
 machine_off
 
-disk_make "$dir/disk-cmdline" "$dir/image" "$command_line" mote.changed=1
+disk_make "$dir/disk-cmdline" "$dir/image.gz" "$command_line" mote.changed=1
 boots=$(boots)
 machine_on_secure_boot cmdline-secure "$dir/disk-cmdline"
 guest_ready

@@ -581,9 +581,16 @@ fn the_boot_aggregate_ties_the_log_to_the_boot_pcrs() {
     assert_eq!(judge(selection, &boot, &twice, &files).deviations, []);
 }
 
+fn flipped(bytes: &[u8], bit: usize) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    bytes[bit / 8] ^= 1 << (bit % 8);
+    bytes
+}
+
 /// Every bit that a device sends of its log: the quote does not certify it any more, or the appraisal says
 /// something else. Of a violation the TPM vouches for nothing but that there was one; it never becomes less.
 #[test]
+#[allow(clippy::too_many_lines)] // One log, and what becomes of each of its bits.
 fn no_changed_bit_of_a_log_goes_unnoticed() {
     let mut files = Files::default();
     files.add("/bin/pump", digest(1));
@@ -629,11 +636,6 @@ fn no_changed_bit_of_a_log_goes_unnoticed() {
     let faults: Vec<_> = right.deviations.iter().map(|found| found.fault).collect();
     assert_eq!(faults, [Fault::FileUnknown, Fault::MeasurementViolation]);
 
-    let flipped = |bytes: &[u8], bit: usize| {
-        let mut bytes = bytes.to_vec();
-        bytes[bit / 8] ^= 1 << (bit % 8);
-        bytes
-    };
     let mut bits = 0;
     for (number, original) in log.iter().enumerate() {
         let mut changed: Vec<(String, StoredRecord)> = Vec::new();

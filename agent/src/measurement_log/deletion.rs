@@ -18,7 +18,7 @@ use nix::sys::statfs::fstatfs;
 use super::cursor::{Cursor, Fault};
 
 /// Deletes this many records from the beginning of the list at this path, if it begins with the one
-/// that has this digest ([`digest`]).
+/// that has this digest (`digest`).
 pub type Delete = fn(&Path, ListFormat, u64, [u8; 8]) -> io::Result<()>;
 
 /// `SECURITYFS_MAGIC`. A copy of a list somewhere else is not to be written to.

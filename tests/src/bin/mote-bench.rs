@@ -2,10 +2,10 @@
 //! alone takes in the same run, so that the ratio says something on any machine. Build with `--release`.
 //!
 //! ```text
-//! mote-bench [beat]
+//! mote-bench [beat | replay]
 //! ```
-//! Prints lines `figure NAME VALUE UNIT`; `NAME_hash_alone` and `NAME_ratio`, which has the budget, belong to
-//! NAME. With `beat`, only the heartbeat's ratio. Fails when a budget is missed.
+//! Prints lines `figure NAME VALUE UNIT`; `NAME_hash_alone` and `NAME_ratio` belong to NAME. With `beat`, only
+//! the heartbeat's ratio; with `replay`, all but that. Fails when a budget is missed.
 #![allow(clippy::cast_precision_loss)] // counts far below 2^52
 
 use std::collections::BTreeMap;
@@ -50,12 +50,6 @@ const BEATS: usize = 2000;
 /// nearly. (DESIGN's 10 M entries/s on a core are of chains of several devices side by side.)
 const KNOWN_BUDGET: f64 = 0.9;
 
-/// Entries that came in full also have to be copied, and looked at.
-const UNKNOWN_BUDGET: f64 = 0.5;
-
-/// A boot log is parsed, too, and every event looked at.
-const BOOT_BUDGET: f64 = 2.0;
-
 /// DESIGN: verifier CPU per heartbeat, in P-256 verifications.
 const BEAT_BUDGET: f64 = 1.25;
 
@@ -64,14 +58,21 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         eprintln!("mote-bench: not optimised, the figures mean nothing; build with --release");
     }
     let kept = match std::env::args().nth(1).as_deref() {
-        None => [known(), unknown()?, boot_log()?, beat()?]
-            .iter()
-            .all(|kept| *kept),
+        None => [replay()?, beat()?].iter().all(|kept| *kept),
+        Some("replay") => replay()?,
         Some("beat") => beat()?,
         Some(other) => return Err(format!("what is '{other}'?").into()),
     };
     kept.then_some(())
         .ok_or_else(|| "a budget is missed".into())
+}
+
+/// All but the heartbeat.
+fn replay() -> Result<bool, Box<dyn std::error::Error>> {
+    let kept = known();
+    unknown()?;
+    boot_log()?;
+    Ok(kept)
 }
 
 /// What the engine takes for a heartbeat with nothing new, from datagram to datagram: OSCORE, the quote
@@ -163,17 +164,13 @@ fn known() -> bool {
         }
         black_box(value);
     });
-    rate(
-        "replay_known_entries_per_s",
-        KNOWN,
-        ours,
-        alone,
-        KNOWN_BUDGET,
-    )
+    let ratio = rate("replay_known_entries_per_s", KNOWN, ours, alone);
+    println!("figure replay_known_entries_per_s_ratio {ratio:.2} ratio budget >= {KNOWN_BUDGET}");
+    ratio >= KNOWN_BUDGET
 }
 
 /// Entries that came in full: the recorded list, certified by a recorded quote.
-fn unknown() -> Result<bool, Box<dyn std::error::Error>> {
+fn unknown() -> Result<(), Box<dyn std::error::Error>> {
     let list = recorded::read("binary_runtime_measurements")?;
     let mut records = Vec::new();
     let (mut parser, mut rest) = (ListParser::new(ListFormat::LITTLE_SHA1), &list[..]);
@@ -216,12 +213,13 @@ fn unknown() -> Result<bool, Box<dyn std::error::Error>> {
         }
         black_box(value);
     });
-    let (name, count) = ("replay_unknown_entries_per_s", records.len());
-    Ok(rate(name, count, ours, alone, UNKNOWN_BUDGET))
+    let ratio = rate("replay_unknown_entries_per_s", records.len(), ours, alone);
+    println!("figure replay_unknown_entries_per_s_ratio {ratio:.2} ratio");
+    Ok(())
 }
 
 /// A boot event log, parsed and replayed in the SHA-256 bank.
-fn boot_log() -> Result<bool, Box<dyn std::error::Error>> {
+fn boot_log() -> Result<(), Box<dyn std::error::Error>> {
     let bytes = include_bytes!("../../data/ovmf-amd64/secureboot-uki/binary_bios_measurements");
     let log = BootLog::parse(bytes)?;
     let digests: Vec<[u8; 32]> = log
@@ -249,8 +247,8 @@ fn boot_log() -> Result<bool, Box<dyn std::error::Error>> {
     let ratio = ours / alone;
     println!("figure bootlog_parse_us {:.2} us", micros(ours));
     println!("figure bootlog_parse_us_hash_alone {:.2} us", micros(alone));
-    println!("figure bootlog_parse_us_ratio {ratio:.2} ratio budget <= {BOOT_BUDGET}");
-    Ok(ratio <= BOOT_BUDGET)
+    println!("figure bootlog_parse_us_ratio {ratio:.2} ratio");
+    Ok(())
 }
 
 fn extend(value: &[u8; 32], digest: &[u8; 32]) -> [u8; 32] {
@@ -271,13 +269,11 @@ fn fastest(mut run: impl FnMut()) -> f64 {
         .fold(f64::INFINITY, f64::min)
 }
 
-fn rate(name: &str, entries: usize, ours: f64, alone: f64, least: f64) -> bool {
+fn rate(name: &str, entries: usize, ours: f64, alone: f64) -> f64 {
     println!("figure {name} {:.0} entries/s", entries as f64 / ours);
     println!(
         "figure {name}_hash_alone {:.0} entries/s",
         entries as f64 / alone
     );
-    let ratio = alone / ours;
-    println!("figure {name}_ratio {ratio:.2} ratio budget >= {least}");
-    ratio >= least
+    alone / ours
 }
