@@ -95,7 +95,7 @@ for script in tests/interop/*.sh; do
 done
 every+=(demo service qemu cross)
 # Minutes of optimised builds, and a kernel: only with --all, or by name.
-long=(size arm64 coverage)
+long=(size arm64 coverage deletion)
 
 chosen=("${every[@]}")
 filters=()
