@@ -77,6 +77,8 @@ motectl key new -o "$dir/image.key" >/dev/null || fail 'motectl key new'
 verifier_on
 verifier_off
 image_tree "$dir/tree"
+# The kernel lets only root delete.
+sed -i '/^user /d' "$dir/tree/etc/mote/agent.toml"
 echo 'delete_records = true' >>"$dir/tree/etc/mote/agent.toml"
 image_pack "$dir/tree" "$dir/image"
 motectl manifest build --quiet --rootfs "$dir/tree" --sign "$dir/image.key" -o "$dir/manifest" >/dev/null ||
@@ -91,6 +93,8 @@ fewer_than() { [ "$(in_kernel)" -lt "$1" ]; }
 
 machine_on deletion "$dir/image"
 guest_ready
+# For files that no manifest has, where they are measured.
+guest 'mount -o remount,rw /' >/dev/null
 within 180 'it enrols' is pending
 device=$(device_id)
 motectl device admit "$device" >/dev/null || fail 'motectl device admit'
