@@ -9,7 +9,7 @@
 //!
 //! | kind | media type | proof | says |
 //! |---|---|---|---|
-//! | [`TpmIma`](tpm_ima::TpmIma) | [`bundle::MEDIA_TYPE`](mote_schemas::bundle::MEDIA_TYPE) | [`VerifiedBundle`](crate::bundle::VerifiedBundle) | what a TPM quoted, and the IMA list and boot log that it bears out |
+//! | [`TpmIma`](tpm_ima::TpmIma) | [`bundle::MEDIA_TYPE`] | [`VerifiedBundle`](crate::bundle::VerifiedBundle) | what a TPM quoted, and the IMA list and boot log that it bears out |
 //! | [`Token`](token::Token) | `application/eat+cwt` (263) | [`VerifiedToken`](token::VerifiedToken) | what a device without a TPM measured of its firmware (RFC 9711) |
 //!
 //! A kind is three things: a media type, a check that makes its proof, and an appraisal that takes nothing
