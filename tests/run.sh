@@ -93,9 +93,9 @@ every=(fmt shellcheck clippy msrv doc build unit e2e)
 for script in tests/interop/*.sh; do
   if [ -x "$script" ]; then every+=("interop-$(basename "$script" .sh)"); fi
 done
-every+=(demo service qemu cross)
+every+=(demo service qemu deletion cross)
 # Minutes of optimised builds, and a kernel: only with --all, or by name.
-long=(size arm64 coverage deletion)
+long=(size arm64 coverage)
 
 chosen=("${every[@]}")
 filters=()
