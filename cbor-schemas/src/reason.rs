@@ -53,7 +53,7 @@ registry! {
     AdmissionPending "admission-pending" Pending,
     /// The verifier has not yet received every record that the quote covers.
     LogIncomplete "log-incomplete" Pending,
-    /// The device's own quote has not been seen in this boot.
+    /// No quote covers what has come of the device in this boot; another one is awaited.
     QuoteOutstanding "quote-outstanding" Pending,
     /// The last quote is older than the policy lets a result be.
     ResultStale "result-stale" Pending,

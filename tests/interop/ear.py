@@ -19,7 +19,7 @@ PROFILE = "tag:ietf.org,2026:rats/ear#04"
 NONCE = bytes.fromhex("00112233445566778899aabbccddeeff")
 TIERS = {"none": 0, "affirming": 2, "warning": 32, "contraindicated": 96}
 # draft-ietf-rats-ear-04: CBOR label and JSON name of each claim.
-TOP = {4: "exp", 6: "iat", 10: "eat_nonce", 265: "eat_profile", 266: "submods",
+TOP = {2: "sub", 4: "exp", 6: "iat", 10: "eat_nonce", 265: "eat_profile", 266: "submods",
        1000: "ear_status", 1004: "ear_verifier_id"}
 APPRAISAL = {1000: "ear_status", 1001: "ear_trustworthiness_vector",
              1003: "ear_appraisal_policy_ids", 1006: "ear_verifier_claims"}
@@ -95,9 +95,18 @@ def main():
         assert claims["eat_profile"] == PROFILE == cbor[265]
         assert claims["ear_status"] == tier and cbor[1000] == code, (claims, cbor)
         assert cbor[10] == NONCE
-        ((_, appraisal),) = cbor[266].items()
-        worst = max(appraisal[1001].values())
-        assert worst <= code or code == 0, "a status better than its worst claim"
+        assert set(cbor[266]) == {"tpm", "boot", "ima"}, cbor
+        statuses, claimed = set(), []
+        for label, appraisal in cbor[266].items():
+            vector, status = appraisal[1001], appraisal[1000]
+            assert vector and appraisal[1003], f"{label}: no claim, or no policy"
+            tiers = [max(below for below in TIERS.values() if below <= value) for value in vector.values()]
+            assert status == max(tiers), f"{label}: {status} is not the tier of its worst claim, {vector}"
+            statuses.add(status)
+            claimed += vector.values()
+        assert code == max(statuses), "the status is not that of the worst module"
+        # What speaks for a device must expire.
+        assert (4 in cbor) == any(2 <= value < 96 for value in claimed), cbor
         # Issued within a second of each other.
         assert 0 <= cbor[6] - claims["iat"] <= 5
         same = in_json(cbor)

@@ -11,7 +11,7 @@ use mote_schemas::cbor;
 use mote_schemas::coap::{Code, Message, Type, Writer, option};
 use mote_schemas::cose::Sign1;
 use mote_schemas::limits::MAX_MESSAGE;
-use mote_schemas::message::{Challenge, DeviceId, ErrorReply, Kid, Reply, Tier};
+use mote_schemas::message::{Challenge, DeviceId, ErrorReply, Kid, Reply, Tier, Wants};
 use mote_schemas::oscore::{Context, OscoreOption, SentRequest};
 use mote_schemas::transcript::{HelloDigest, Transcript};
 
@@ -83,6 +83,14 @@ impl Answer {
     /// When it is no reply.
     pub fn next_record(&self) -> u64 {
         self.reply().next_record
+    }
+
+    /// What the verifier asks for.
+    ///
+    /// # Panics
+    /// When it is no reply.
+    pub fn wants(&self) -> Wants {
+        self.reply().wants.unwrap_or_default()
     }
 
     fn reply(&self) -> Reply<'_> {
@@ -486,6 +494,15 @@ pub fn log_payload(from: u64, records: &[Record]) -> Vec<u8> {
     encode(|e| {
         e.map(2)?.u8(0)?.u64(from)?.u8(1)?;
         encode_entries(e, records)
+    })
+}
+
+/// All of a record as one part of a long one.
+pub fn record_payload(number: u64, record: &Record) -> Vec<u8> {
+    let whole = encode(|e| encode_entries(e, std::slice::from_ref(record)));
+    encode(|e| {
+        e.map(4)?.u8(0)?.u64(number)?.u8(1)?.u32(0)?;
+        e.u8(2)?.bytes(&whole)?.u8(3)?.bool(true)?.ok()
     })
 }
 

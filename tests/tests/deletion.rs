@@ -222,6 +222,22 @@ fn a_verifier_that_is_killed_at_any_time_has_what_was_deleted() {
 }
 
 #[test]
+fn an_agent_that_did_not_restart_goes_on_with_a_verifier_that_was_killed() {
+    let mut pair = Pair::new(7);
+    pair.is_trusted();
+    for step in 0..8 {
+        pair.run(step * 13, 13);
+        pair.is_trusted();
+        if step == 5 {
+            let all = pair.wire.device.list.0.len();
+            assert!(pair.kernel.left() < all, "nothing has been deleted");
+        }
+        pair.lab.crash();
+        pair.is_trusted();
+    }
+}
+
+#[test]
 fn a_reboot_starts_the_numbers_over() {
     let mut pair = Pair::new(4);
     pair.run(0, 99);

@@ -6,10 +6,14 @@
 use std::collections::HashMap;
 
 use mote_schemas::coap::{Code, Message};
-use mote_schemas::message::{Kid, Tier};
+use mote_schemas::message::{Kid, Tier, Wants};
 use mote_schemas::oscore::OscoreOption;
-use mote_tests::evil::{Answer, log_payload};
+use mote_schemas::tpm::Public;
+use mote_tests::evil::{Answer, log_payload, record_payload};
+use mote_tests::wire::Wire;
 use mote_tests::{Evil, Lab};
+use mote_verifier::admission::{AdmissionRules, EkId};
+use mote_verifier::engine::Settings;
 use proptest::prelude::*;
 
 /// Every protected reply by what makes its nonce unique: the session and the Partial IV.
@@ -133,6 +137,97 @@ fn across_the_end_of_a_reservation_no_nonce_comes_twice() {
     }
     nonces.take(&mut lab, &kid);
     assert!(nonces.len() > 4100, "{}", nonces.len());
+}
+
+#[test]
+fn records_whose_quote_a_crash_has_taken_are_no_verdict() {
+    for path in ["l", "r"] {
+        let mut lab = Lab::new();
+        let mut evil = Evil::trusted(&mut lab, 1);
+        let id = evil.id();
+        evil.device.run("/bin/50");
+        let record = evil.device.list.0[3].clone();
+        let payload = match path {
+            "l" => log_payload(3, std::slice::from_ref(&record)),
+            _ => record_payload(3, &record),
+        };
+        // A quote over four records, the last of which is to follow.
+        let beat = evil.beat_payload(&evil.quote(), 4, &[]);
+        let waits = evil.ask(&mut lab, "b", &beat);
+        assert_eq!((waits.tier(), waits.next_record()), (Tier::None, 3));
+        let boot = |lab: &mut Lab| lab.stored().devices[&id].boot.clone().unwrap();
+        assert!(boot(&mut lab).outstanding.is_some());
+        lab.crash();
+        assert!(boot(&mut lab).outstanding.is_none());
+
+        let answer = evil.ask(&mut lab, path, &payload);
+        assert_eq!(answer.code, Code::CHANGED, "{path}: {answer:?}");
+        assert_eq!((answer.tier(), answer.next_record()), (Tier::None, 4));
+        assert_eq!(answer.reason(), "quote-outstanding", "{path}");
+        assert_eq!(answer.wants(), Wants::PCR_VALUES.and(Wants::FULL_QUOTE));
+        // The record is kept, the verdict of before as well.
+        assert_eq!(boot(&mut lab).certified, 3);
+        assert_eq!(lab.stored().logs[&id].len(), 4);
+        assert_eq!(lab.stored().verdicts[&id].len(), 1);
+        // The quote that was asked for covers it. Its nonce may be lost as well.
+        let mut answer = evil.beat(&mut lab);
+        if answer.reason() == "nonce-expired" {
+            answer = evil.beat(&mut lab);
+        }
+        assert_eq!((answer.tier(), answer.next_record()), (Tier::Affirming, 4));
+        assert_eq!(boot(&mut lab).certified, 4);
+
+        // Records that a list has grown by since its quote say nothing against that.
+        evil.device.run("/bin/51");
+        let grown = evil.device.list.0[4].clone();
+        let later = evil.log(&mut lab, 4, std::slice::from_ref(&grown));
+        assert_eq!((later.tier(), later.next_record()), (Tier::Affirming, 5));
+    }
+}
+
+#[test]
+fn an_agent_hears_no_verdict_on_a_quote_that_a_crash_has_taken() {
+    for long in [false, true] {
+        let (mut crashes, mut asked) = (0, 0);
+        for at in 1.. {
+            let mut wire = Wire::new(1);
+            wire.datagram = 127;
+            let ek = Public::parse(wire.device.tpm.ek_public()).unwrap();
+            let mut rules = AdmissionRules::default();
+            rules.allow(EkId::of(&ek));
+            let mut lab = Lab::with(rules, Settings::default());
+            wire.until_appraised(&mut lab).unwrap();
+            if long {
+                // The same verdict twice: the second is not news, and no reason to write at once.
+                wire.device.run(&format!("/bin/{}", "0".repeat(700)));
+                wire.until_appraised(&mut lab).unwrap();
+                wire.device.run(&format!("/bin/{}", "1".repeat(700)));
+            } else {
+                (1..60).for_each(|number| wire.device.run(&format!("/bin/{number}")));
+            }
+            wire.stop_after = Some(at);
+            if wire.until_appraised(&mut lab).is_ok() {
+                break;
+            }
+            crashes += 1;
+            lab.crash();
+            wire.stop_after = None;
+            let cost = wire.until_appraised(&mut lab).unwrap();
+            if cost.requests == 0 {
+                // Every answer had come; the verdict is of before the crash.
+                break;
+            }
+            asked = asked.max(cost.requests);
+            let stored = lab.stored();
+            let boot = stored.devices.values().next().unwrap().boot.as_ref();
+            let certified = boot.unwrap().certified;
+            let all = wire.device.list.0.len() as u64;
+            assert_ne!(wire.tier, Tier::None, "long {long}, crash after {at}");
+            assert_eq!(certified, all, "long {long}, crash after {at}");
+        }
+        assert!(crashes >= 4, "long {long}: only {crashes}");
+        assert!(asked < 60, "long {long}: {asked} requests after a crash");
+    }
 }
 
 /// Takes down a verdict. That the log must arrive (again) first is none.

@@ -45,8 +45,9 @@ pub fn explain(reason: Reason) -> Text {
             action: "Wait. If it stays so, look at the link and at the agent's messages on the device.",
         },
         Reason::QuoteOutstanding => Text {
-            meaning: "The device has a session, but has not shown a quote in this boot.",
-            cause: "It is just starting, or its TPM is slow.",
+            meaning: "No quote covers what has come of the device in this boot.",
+            cause: "It is just starting, its TPM is slow, or its last quote was lost or has to be \
+                repeated.",
             action: "Wait for one interval. If it stays so, look at the agent's messages on the device.",
         },
         Reason::MessageMalformed => Text {

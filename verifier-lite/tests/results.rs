@@ -53,7 +53,15 @@ fn a_result_is_in_words_and_in_signed_claims() {
         words.starts_with(&format!("{GATE}\nstatus   affirming\npolicy   sha-256:")),
         "{words}"
     );
-    assert!(words.contains("  executables        2\n"), "{words}");
+    assert!(
+        words.contains("ima      affirming\n  executables        2\n  file-system        2\n"),
+        "{words}"
+    );
+    // No manifest says how the device should boot.
+    assert!(
+        words.contains("boot     none\n  configuration      0\n  executables        0\n"),
+        "{words}"
+    );
     let claims = opened(
         &dir,
         &good(&dir, "result gate-7 --jwt --nonce 0011223344556677"),
@@ -62,7 +70,8 @@ fn a_result_is_in_words_and_in_signed_claims() {
     assert_eq!(claims["ear_status"], "affirming");
     assert_eq!(claims["eat_nonce"], "ABEiM0RVZnc");
     assert_eq!(claims["ear_verifier_id"]["developer"], "Mote");
-    let quoted = &claims["submods"][GATE.to_string()]["ear_verifier_claims"]["mote.quoted-at"];
+    assert_eq!(claims["sub"], GATE.to_string());
+    let quoted = &claims["submods"]["tpm"]["ear_verifier_claims"]["mote.quoted-at"];
     assert_eq!(
         claims["exp"].as_u64().unwrap(),
         quoted.as_u64().unwrap() + 86_400
@@ -102,6 +111,10 @@ fn results_of_every_tier_for_other_implementations() {
     policy(&dir, &gates);
     good(&dir, "policy bind gates all");
     issue("contraindicated", "contraindicated");
+    let words = good(&dir, "result gate-7");
+    let tpm =
+        "tpm      contraindicated\n  reasons            key-too-weak\n  configuration      96\n";
+    assert!(words.contains(tpm), "{words}");
     gates = json!({ "name": "gates", "version": 2, "min-key-strength": 128, "mode": "monitor" });
     policy(&dir, &gates);
     issue("warning", "warning");

@@ -509,12 +509,14 @@ impl Sim {
         if !self.verifier.is_up() {
             return;
         }
-        // A protected message as it was made is authentic wherever it comes from, and is answered.
-        let altered = self.rng.percent(50);
-        if altered {
+        let original = bytes.clone();
+        if self.rng.percent(50) {
             alter(&mut bytes, &mut self.rng);
         }
-        let authentic = !altered && is_protected(&bytes);
+        // What OSCORE protects, as it was made, is authentic wherever it comes from and in whatever
+        // message, and is answered.
+        let protected = protected_part(&original);
+        let authentic = protected.is_some() && protected == protected_part(&bytes);
         let ip = Ipv6Addr::new(0x2001, 0xdb8, 0xbad, 0, 0, 0, 0, index as u16);
         let from = SocketAddr::new(ip.into(), 1 + self.rng.below(4) as u16);
         self.note("replayed up", index, bytes.len() as u64);
@@ -568,8 +570,11 @@ fn alter(bytes: &mut Vec<u8>, rng: &mut Rng) {
     }
 }
 
-fn is_protected(datagram: &[u8]) -> bool {
-    Message::parse(datagram).is_ok_and(|message| message.body().option(option::OSCORE).is_some())
+/// OSCORE option and ciphertext (RFC 8613, 5.4: the AAD has nothing of the message's own header).
+fn protected_part(datagram: &[u8]) -> Option<(&[u8], &[u8])> {
+    let message = Message::parse(datagram).ok()?;
+    let option = message.option(option::OSCORE)?;
+    Some((option.value, message.payload()))
 }
 
 /// Whether the sender of this has shown where it is: it returns an Echo, or is under OSCORE.

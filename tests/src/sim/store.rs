@@ -14,8 +14,8 @@ use mote_verifier::log_entry::LogEntry;
 use mote_verifier::policy::device_target;
 use mote_verifier::store::{
     Change, Commit, Deviation, DeviceId, DeviceRecord, Durability, Kid, MAX_BOOT_LOGS,
-    MAX_BOOT_UPLOADS, MAX_DEVIATIONS, ObjectKind, Record, RecordId, SessionRecord, Store,
-    StoreError, VerdictRecord,
+    MAX_DEVIATIONS, MAX_UPLOADS, ObjectKind, Record, RecordId, SessionRecord, Store, StoreError,
+    VerdictRecord,
 };
 
 #[derive(Clone, Debug, Default)]
@@ -109,7 +109,7 @@ impl State {
                     return Err(StoreError::NotContiguous { end, first });
                 }
                 if !self.boot_uploads.contains_key(upload) {
-                    drop_oldest(&mut self.boot_uploads, MAX_BOOT_UPLOADS);
+                    drop_oldest(&mut self.boot_uploads, MAX_UPLOADS);
                 }
                 let entry = self.boot_uploads.entry(*upload).or_default();
                 entry.0 = *at;

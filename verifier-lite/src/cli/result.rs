@@ -22,8 +22,9 @@ Examples:
   motectl result gate-7 --cwt -o gate-7.cwt --nonce 00112233445566778899aabbccddeeff
   motectl result --key > verifier.pub
 
-A result is signed with the verifier's own key (ES256). One that speaks for a device says when it
-expires (exp); whoever relies on it must check that.")]
+A result is signed with the verifier's own key (ES256). It has a part for each module that has looked at the
+device: tpm, boot and ima, or token; its status is that of the worst. One of which any part speaks for the
+device says when it expires (exp); whoever relies on it must check that.")]
 pub(super) struct Options {
     /// Name, or the first digits of the id.
     #[arg(required_unless_present = "key")]
@@ -84,26 +85,29 @@ pub(super) fn run(context: &Context, options: Options) -> Outcome {
 }
 
 fn in_words(result: &ResultView) -> String {
-    let appraisal = &result.claims["submods"][&result.device];
     let mut out = format!("{}\nstatus   {}\n", result.device, result.status);
     let texts = |value: &Value| -> Vec<String> {
         let all = value.as_array().into_iter().flatten();
         all.filter_map(|text| text.as_str().map(ToOwned::to_owned))
             .collect()
     };
-    let reasons = texts(&appraisal["ear_verifier_claims"]["mote.reasons"]);
-    if !reasons.is_empty() {
-        out += &wrap("reasons  ", 9, &reasons.join(", "));
-    }
-    out += &wrap(
-        "policy   ",
-        9,
-        &texts(&appraisal["ear_appraisal_policy_ids"]).join(", "),
-    );
-    let vector = appraisal["ear_trustworthiness_vector"].as_object();
-    for (claim, value) in vector.into_iter().flatten() {
+    let modules = result.claims["submods"].as_object();
+    // One policy for all modules.
+    let policies = modules.and_then(|modules| modules.values().next());
+    let policies = policies.map_or(&Value::Null, |module| &module["ear_appraisal_policy_ids"]);
+    out += &wrap("policy   ", 9, &texts(policies).join(", "));
+    for (label, module) in modules.into_iter().flatten() {
+        let status = module["ear_status"].as_str().unwrap_or_default();
         // Writing to a String does not fail.
-        let _ = writeln!(out, "  {claim:<18} {value}");
+        let _ = writeln!(out, "{label:<8} {status}");
+        let reasons = texts(&module["ear_verifier_claims"]["mote.reasons"]);
+        if !reasons.is_empty() {
+            out += &wrap("  reasons            ", 21, &reasons.join(", "));
+        }
+        let vector = module["ear_trustworthiness_vector"].as_object();
+        for (claim, value) in vector.into_iter().flatten() {
+            let _ = writeln!(out, "  {claim:<18} {value}");
+        }
     }
     out
 }

@@ -26,6 +26,10 @@ const OLD_SIGNED: u64 = 502;
 /// Named Information hash algorithms (RFC 6920, 9.4) that are TPM banks too: id, `TPM_ALG_ID`, digest length.
 const ALGORITHMS: [(i64, u16, usize); 3] = [(1, 0x000B, 32), (7, 0x000C, 48), (8, 0x000D, 64)];
 const SHA256: i64 = 1;
+/// Stands for map keys that are text.
+const TEXT: i64 = i64::MIN;
+/// "Reserved" in that registry.
+const UNKNOWN: i64 = 0;
 
 /// Reads an unsigned CoRIM, or the payload of a signed one, whose signature is not checked.
 pub fn read(bytes: &[u8]) -> Result<Imported, ConvertError> {
@@ -40,6 +44,9 @@ pub fn read(bytes: &[u8]) -> Result<Imported, ConvertError> {
     }
     imported.not_empty("reference-triples")
 }
+
+/// PCR, `TPM_ALG_ID`, value.
+type Register = (u8, u16, Vec<u8>);
 
 /// A decoder that knows where in the file it is.
 struct Reader<'b> {
@@ -90,7 +97,8 @@ impl<'b> Reader<'b> {
         })
     }
 
-    /// Calls `each` for every member of a map with an integer key; it must read the value, or say false.
+    /// Calls `each` for every member of a map; it must read the value, or say false. A key that is text, which
+    /// only extensions have, is [`TEXT`].
     fn map(
         &mut self,
         what: &str,
@@ -103,8 +111,7 @@ impl<'b> Reader<'b> {
             let key = match self.datatype()? {
                 Type::String => {
                     self.skip()?;
-                    self.skip()?;
-                    continue;
+                    TEXT
                 }
                 _ => self.take("a map key", Decoder::i64)?,
             };
@@ -140,9 +147,17 @@ impl<'b> Reader<'b> {
     }
 
     fn corim_map(&mut self, imported: &mut Imported) -> Result<(), ConvertError> {
-        let mut others = 0;
+        let (mut others, mut unsaid) = (0, Vec::new());
         self.map("a corim-map", |reader, key| {
             if key != 1 {
+                match key {
+                    2 => unsaid.push("dependent RIMs".to_owned()),
+                    3 => unsaid.push("the profile, which may give it another meaning".to_owned()),
+                    4 => unsaid.push("the validity: expire the manifest in a policy".to_owned()),
+                    // Its id, and who made it.
+                    0 | 5 => {}
+                    _ => unsaid.push("an extension of the CoRIM".to_owned()),
+                }
                 return Ok(false);
             }
             for _ in 0..reader.array("an array of tags")? {
@@ -156,16 +171,21 @@ impl<'b> Reader<'b> {
             Ok(true)
         })?;
         imported.leave_out(others, "tags that are no CoMID");
+        imported.left_out.extend(unsaid);
         Ok(())
     }
 
     fn comid(&mut self, imported: &mut Imported) -> Result<(), ConvertError> {
+        let mut links = 0;
         self.map("a concise-mid-tag", |reader, key| {
             if key == 4 {
                 reader.triples(imported)?;
             }
+            links += usize::from(key == 3);
             Ok(key == 4)
-        })
+        })?;
+        imported.leave_out(links, "list of linked tags");
+        Ok(())
     }
 
     fn triples(&mut self, imported: &mut Imported) -> Result<(), ConvertError> {
@@ -190,25 +210,48 @@ impl<'b> Reader<'b> {
         Ok(())
     }
 
+    /// What a manifest cannot say of it is which device it is: a policy binds one to devices.
     fn environment(&mut self, imported: &mut Imported) -> Result<(), ConvertError> {
+        let at = self.base + self.d.position();
+        let mut unsaid = Vec::new();
         self.map("an environment-map", |reader, key| {
+            match key {
+                0 => {}
+                1 => unsaid.push("instance"),
+                2 => unsaid.push("group"),
+                _ => unsaid.push("member that is not known here"),
+            }
             if key == 0 {
                 reader.map("a class-map", |reader, key| {
-                    if key == 2 {
-                        let model = reader.take("the model (text)", Decoder::str)?;
-                        imported.name.get_or_insert_with(|| model.to_owned());
+                    match key {
+                        0 => unsaid.push("class id"),
+                        1 => unsaid.push("vendor"),
+                        2 => {
+                            let model = reader.take("the model (text)", Decoder::str)?;
+                            imported.name.get_or_insert_with(|| model.to_owned());
+                            return Ok(true);
+                        }
+                        3 => unsaid.push("layer"),
+                        4 => unsaid.push("index"),
+                        _ => unsaid.push("member of the class that is not known here"),
                     }
-                    Ok(key == 2)
+                    Ok(false)
                 })?;
             }
             Ok(key == 0)
-        })
+        })?;
+        if !unsaid.is_empty() {
+            let what = unsaid.join(", ");
+            let said = format!("{what} of the environment at offset {at}");
+            imported.left_out.push(said);
+        }
+        Ok(())
     }
 
     fn measurement(&mut self, imported: &mut Imported) -> Result<(), ConvertError> {
         let at = self.base + self.d.position();
         let mut path: Option<&str> = None;
-        let (mut digests, mut registers) = (Vec::new(), Vec::new());
+        let (mut digests, mut registers, mut unsaid) = (Vec::new(), Vec::new(), Vec::new());
         self.map("a measurement-map", |reader, key| match key {
             0 if reader.datatype()? == Type::String => {
                 path = Some(reader.take("text", Decoder::str)?);
@@ -221,18 +264,42 @@ impl<'b> Reader<'b> {
                         11 if path.is_none() => {
                             path = Some(reader.take("a name (text)", Decoder::str)?);
                         }
-                        14 => registers = reader.registers()?,
-                        _ => return Ok(false),
+                        14 => {
+                            let unknown;
+                            (registers, unknown) = reader.registers()?;
+                            if unknown > 0 {
+                                unsaid.push(format!("{unknown} registers of other algorithms"));
+                            }
+                        }
+                        // What it is called, where its key is a path.
+                        11 => return Ok(false),
+                        key => {
+                            unsaid.push(value_name(key));
+                            return Ok(false);
+                        }
                     }
                     Ok(true)
                 })?;
                 Ok(true)
             }
-            _ => Ok(false),
+            // A key that is no path: which element it is about. Alone, it is a measurement of no file.
+            0 => Ok(false),
+            2 => {
+                unsaid.push("authority".to_owned());
+                Ok(false)
+            }
+            _ => {
+                unsaid.push("extension".to_owned());
+                Ok(false)
+            }
         })?;
         for (pcr, bank, value) in &registers {
             let bank = imported.pcrs.entry(*bank).or_default();
             bank.entry(*pcr).or_default().push(value.clone());
+        }
+        let others = digests.iter().filter(|(alg, _)| *alg != SHA256).count();
+        if others > 0 {
+            unsaid.push(format!("{others} digests that are not SHA-256"));
         }
         let digests: Vec<FileDigest> = digests
             .into_iter()
@@ -248,14 +315,20 @@ impl<'b> Reader<'b> {
                 imported.files.push(FileEntry { path, digests });
             }
             _ if registers.is_empty() => {
-                imported.leave_out(1, &format!("measurement of no file, at offset {at}"));
+                let what = "measurement of no file with a SHA-256 digest";
+                imported.leave_out(1, &format!("{what}, at offset {at}"));
             }
             _ => {}
+        }
+        if !unsaid.is_empty() {
+            let what = unsaid.join(", ");
+            let said = format!("{what} of the measurement at offset {at}");
+            imported.left_out.push(said);
         }
         Ok(())
     }
 
-    /// Digests with the number of their algorithm; those of other algorithms are passed over.
+    /// Digests with the number of their algorithm; 0, which is none's, for one that is not known here.
     fn digests(&mut self) -> Result<Vec<(i64, &'b [u8])>, ConvertError> {
         let mut digests = Vec::new();
         for _ in 0..self.array("an array of digests")? {
@@ -272,29 +345,49 @@ impl<'b> Reader<'b> {
             let at = self.wrong("is not as long as its algorithm says");
             let value = self.take("a digest (bytes)", Decoder::bytes)?;
             let known = ALGORITHMS.iter().find(|(id, ..)| Some(*id) == alg);
-            if let Some((id, _, len)) = known {
-                if value.len() != *len {
-                    return Err(at);
-                }
-                digests.push((*id, value));
+            match known {
+                Some((_, _, len)) if value.len() != *len => return Err(at),
+                known => digests.push((known.map_or(UNKNOWN, |(id, ..)| *id), value)),
             }
         }
         Ok(digests)
     }
 
-    /// PCR, `TPM_ALG_ID`, value.
-    fn registers(&mut self) -> Result<Vec<(u8, u16, Vec<u8>)>, ConvertError> {
-        let mut registers = Vec::new();
+    /// Those of banks that are known here, and how many others there are.
+    fn registers(&mut self) -> Result<(Vec<Register>, usize), ConvertError> {
+        let (mut registers, mut unknown) = (Vec::new(), 0);
         self.map("integrity registers", |reader, pcr| {
             let pcr = u8::try_from(pcr).map_err(|_| reader.wrong("a register that is no PCR"))?;
             for (alg, value) in reader.digests()? {
                 let bank = ALGORITHMS.iter().find(|(id, ..)| *id == alg);
+                unknown += usize::from(bank.is_none());
                 registers.extend(bank.map(|(_, bank, _)| (pcr, *bank, value.to_vec())));
             }
             Ok(true)
         })?;
-        Ok(registers)
+        Ok((registers, unknown))
     }
+}
+
+/// Name of a measured value (`measurement-values-map`), of those that a manifest has no place for.
+fn value_name(key: i64) -> String {
+    let name = match key {
+        0 => "version",
+        1 => "svn",
+        3 => "flags",
+        4 => "raw value",
+        5 => "mask of the raw value",
+        6 => "MAC address",
+        7 => "IP address",
+        8 => "serial number",
+        9 => "UEID",
+        10 => "UUID",
+        13 => "cryptographic keys",
+        15 => "integer range",
+        TEXT => "extension",
+        key => return format!("value {key}"),
+    };
+    name.to_owned()
 }
 
 /// The manifest as an unsigned CoRIM, and what that cannot say.

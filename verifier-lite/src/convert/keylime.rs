@@ -4,11 +4,26 @@
 //! Its `excludes` are regular expressions of Python that must match at the start of a path, a manifest's
 //! exclusions are globs that must match all of it. Those that can be said as globs are; any other is an
 //! error, since to leave one out or to guess would change what is judged.
+//!
+//! `ima.log_hash_alg` is how the log's template hashes were made, of which a manifest says nothing: every bank that
+//! a quote covers is replayed.
 
 use serde_json::json;
 
 use super::{ConvertError, Imported, Place, absolute, digest, parse_json, path_text};
 use crate::manifest::{FileDigest, FileEntry, Manifest};
+
+/// All that a policy has; `meta` and `release` say nothing about a device.
+const MEMBERS: [&str; 8] = [
+    "meta",
+    "release",
+    "digests",
+    "excludes",
+    "keyrings",
+    "ima",
+    "ima-buf",
+    "verification-keys",
+];
 
 /// Reads a policy.
 pub fn read(bytes: &[u8]) -> Result<Imported, ConvertError> {
@@ -16,6 +31,15 @@ pub fn read(bytes: &[u8]) -> Result<Imported, ConvertError> {
     let policy = Place::root(&document);
     if policy.get("payload").is_some() && policy.get("signatures").is_some() {
         return Err(policy.wrong("a signed policy (DSSE): convert the policy that was signed"));
+    }
+    if policy.get("digests").is_none() {
+        // Of its allowlists, versions up to 5.
+        for old in ["hashes", "allowlist"] {
+            if let Some(place) = policy.get(old) {
+                let what = "an allowlist of before Keylime 7: convert it with keylime_convert_runtime_policy";
+                return Err(place.wrong(what));
+            }
+        }
     }
     let mut imported = Imported::default();
     let (mut other_algorithms, mut not_files) = (0, 0);
@@ -89,6 +113,12 @@ fn others(policy: &Place<'_>, imported: &mut Imported) -> Result<(), ConvertErro
         }
     }
     let ima = policy.get("ima");
+    if let Some(place) = ima.as_ref().and_then(|ima| ima.get("log_hash_alg")) {
+        let known = ["sha1", "sha256", "sha384", "sha512"];
+        if !known.contains(&place.text()?) {
+            return Err(place.wrong("is none of sha1, sha256, sha384 and sha512"));
+        }
+    }
     if let Some(place) = ima.as_ref().and_then(|ima| ima.get("ignored_keyrings")) {
         imported.leave_out(
             place.items()?.len(),
@@ -109,6 +139,11 @@ fn others(policy: &Place<'_>, imported: &mut Imported) -> Result<(), ConvertErro
         usize::from(keys),
         "set of verification keys: give their certificates with --ima-key",
     );
+    imported.leave_out_unknown(policy, &MEMBERS);
+    if let Some(ima) = &ima {
+        ima.members()?;
+        imported.leave_out_unknown(ima, &["ignored_keyrings", "log_hash_alg", "dm_policy"]);
+    }
     Ok(())
 }
 

@@ -4,12 +4,13 @@
 //! |---|---|---|---|
 //! | [`keylime`] | Keylime runtime policy, JSON | yes | yes |
 //! | [`refstate`] | Keylime measured-boot reference state, JSON | yes | |
-//! | [`sbom`] | SPDX 2.3 and CycloneDX, JSON: digests of files | yes | |
+//! | [`sbom`] | SPDX 2.3, SPDX 3 and CycloneDX, JSON: digests of files | yes | |
 //! | [`corim`] | CoRIM (draft-ietf-rats-corim), CBOR: reference triples | yes | yes |
 //!
 //! A file that is not understood is refused whole, and the error says where in it. What is understood
-//! but has no place in a manifest is left out and named ([`Imported::left_out`]): appraisal only gets
-//! stricter by that, since what no manifest lists is unknown.
+//! but has no place in a manifest is left out and named ([`Imported::left_out`]), as is a member of a policy
+//! or reference state that is not known here. Of files, appraisal only gets stricter by that, since what no
+//! manifest lists is unknown; of what is expected of a boot, less is asked than the file does.
 //!
 //! **Who may lie**: whoever wrote the file. None of these formats is believed by a verifier; a person
 //! converts one, and signs the manifest that comes of it.
@@ -50,6 +51,17 @@ impl Imported {
     fn leave_out(&mut self, count: usize, what: &str) {
         if count > 0 {
             self.left_out.push(format!("{count} {what}"));
+        }
+    }
+
+    /// Names the members of `place` that are not among `known`; nothing, if it is no object.
+    fn leave_out_unknown(&mut self, place: &Place<'_>, known: &[&str]) {
+        let members = place.value.as_object().into_iter().flatten();
+        for (name, value) in members {
+            if !known.contains(&name.as_str()) && !value.is_null() {
+                self.left_out
+                    .push(format!("{}.{name}, which is not known here", place.at));
+            }
         }
     }
 

@@ -1,7 +1,9 @@
-//! Digests of files in software bills of materials: SPDX 2.3 (clause 8, "File information") and CycloneDX
-//! (1.2 and later: components of type `file`), both in JSON.
+//! Digests of files in software bills of materials, all in JSON: SPDX 2.3 (clause 8, "File information"), SPDX 3
+//! (`software_File`, in the compact form of its JSON-LD that the specification demands) and CycloneDX
+//! (1.2 and later: components of type `file`).
 //!
-//! Names of files are taken relative to the root of the image.
+//! Names of files are taken relative to the root of the image. Files of source code, which an SBOM of a build lists
+//! too, are left out where SPDX 3 says that they are.
 
 use super::{ConvertError, Imported, Place, absolute, parse_json};
 use crate::manifest::FileEntry;
@@ -22,7 +24,12 @@ pub fn read(bytes: &[u8]) -> Result<Imported, ConvertError> {
             _ => Err(format.wrong("is not CycloneDX")),
         };
     }
-    Err(root.wrong("is neither SPDX 2.3 (\"spdxVersion\") nor CycloneDX (\"bomFormat\")"))
+    if let Some(graph) = root.get("@graph") {
+        return spdx3(&graph);
+    }
+    Err(root.wrong(
+        "is neither SPDX 2.3 (\"spdxVersion\"), SPDX 3 (\"@graph\") nor CycloneDX (\"bomFormat\")",
+    ))
 }
 
 fn spdx(root: &Place<'_>) -> Result<Imported, ConvertError> {
@@ -46,6 +53,44 @@ fn spdx(root: &Place<'_>) -> Result<Imported, ConvertError> {
     }
     imported.leave_out(without, "files without a SHA-256 checksum");
     imported.not_empty("$.files")
+}
+
+fn spdx3(graph: &Place<'_>) -> Result<Imported, ConvertError> {
+    let mut imported = Imported::default();
+    let (mut without, mut sources) = (0, 0);
+    for element in graph.items()? {
+        let kind = element.must("type")?;
+        match kind.text()? {
+            "SpdxDocument" => {
+                let name = element.get("name");
+                imported.name = name
+                    .map(|name| name.text().map(str::to_owned))
+                    .transpose()?;
+            }
+            "CreationInfo" => {
+                let version = element.must("specVersion")?;
+                if !version.text()?.starts_with("3.") {
+                    return Err(version.wrong("is not a version of SPDX 3"));
+                }
+            }
+            "software_File" => {
+                let purpose = element.get("software_primaryPurpose");
+                if purpose.is_some_and(|purpose| purpose.value == "source") {
+                    sources += 1;
+                    continue;
+                }
+                let hashes = match element.get("verifiedUsing") {
+                    Some(hashes) => sha256_of(&hashes, "algorithm", "sha256", "hashValue")?,
+                    None => Vec::new(),
+                };
+                without += usize::from(!add(&mut imported, &element.must("name")?, hashes)?);
+            }
+            _ => {}
+        }
+    }
+    imported.leave_out(without, "files without a sha256 hash");
+    imported.leave_out(sources, "files of source code");
+    imported.not_empty("$.@graph")
 }
 
 fn cyclonedx(root: &Place<'_>) -> Result<Imported, ConvertError> {

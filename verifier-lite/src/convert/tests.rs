@@ -83,6 +83,32 @@ fn a_keylime_policy_gives_its_files_and_exclusions_and_names_the_rest() {
     }
     assert_eq!(imported.left_out.len(), 4);
     manifest(&imported);
+
+    // Everything that Keylime's type has, and two members that it does not have yet.
+    let text = sample("keylime-policy.json");
+    let with = |from: &str, to: &str| {
+        assert!(text.contains(from), "{from}");
+        keylime::read(text.replace(from, to).as_bytes())
+    };
+    let full = with(
+        "\"dm_policy\": null},",
+        "\"dm_policy\": {\"version\": 1, \"match_on\": \"name\", \"rules\": {}}, \"fs_verity\": true}, \
+         \"rules\": \"x\",",
+    );
+    let left_out = full.unwrap().left_out.join("\n");
+    for says in ["ima.dm_policy", "$.ima.fs_verity", "$.rules"] {
+        assert!(left_out.contains(says), "{says} is not in\n{left_out}");
+    }
+    let keys = with(
+        "\"verification-keys\": \"\"",
+        "\"verification-keys\": \"-----BEGIN\"",
+    );
+    assert!(keys.unwrap().left_out.join("\n").contains("--ima-key"));
+    let error = with("\"log_hash_alg\": \"sha1\"", "\"log_hash_alg\": \"md5\"").unwrap_err();
+    assert_eq!(error.at, "$.ima.log_hash_alg");
+    let error = with("\"digests\"", "\"hashes\"").unwrap_err();
+    assert_eq!(error.at, "$.hashes");
+    assert!(error.what.contains("keylime_convert_runtime_policy"));
 }
 
 #[test]
@@ -148,7 +174,14 @@ fn a_boot_reference_state_gives_what_must_be_started_and_names_the_rest() {
         boot.command_lines,
         ["/boot/vmlinuz-6.1.0 root=UUID=* ro console=ttyS0"]
     );
-    assert_eq!(imported.left_out.len(), 3, "{:?}", imported.left_out);
+    // Of PCR 0 nothing but this CRTM and firmware.
+    assert_eq!(bytes(&boot.events[&0]), [0x11, 0x22]);
+    let left_out = imported.left_out.join("\n");
+    let says = [
+        "1 platform keys (\"pk\")",
+        "1 digests of machine owner keys (\"mokdig\")",
+    ];
+    assert_eq!(imported.left_out, says, "{left_out}");
     manifest(&imported).with_boot(boot.clone()).unwrap();
 
     let changed = |from: &str, to: &str| {
@@ -165,6 +198,39 @@ fn a_boot_reference_state_gives_what_must_be_started_and_names_the_rest() {
     );
     let empty = refstate::read(b"{\"kernels\": []}").unwrap_err();
     assert!(empty.what.contains("nothing to convert"), "{empty}");
+    let error = changed(&format!("0x{}", "2".repeat(64)), "0x22");
+    assert_eq!(
+        error.at,
+        "$.scrtm_and_bios[0].platform_firmware[0][\"sha256\"]"
+    );
+    assert_eq!(
+        changed("\"platform_firmware\"", "\"firmware\"").what,
+        "has no \"platform_firmware\""
+    );
+
+    // Without Secure Boot GRUB measures the kernel as a file, under another name.
+    let off = text
+        .replace(
+            "{\n  \"scrtm",
+            "{\n  \"has_secureboot\": false, \"vendor_db\": [{}],\n  \"scrtm",
+        )
+        .replace("kernel_authcode_sha256", "vmlinuz_plain_sha256")
+        .replace(
+            "\"kernel_cmdline\"",
+            "\"shim_version\": 15, \"kernel_cmdline\"",
+        );
+    let off = refstate::read(off.as_bytes()).unwrap();
+    assert!(!off.boot.secure_boot);
+    assert_eq!(bytes(&off.boot.applications), [0xaa, 0xbb]);
+    assert_eq!(bytes(&off.boot.kernels), [0xcc]);
+    let left_out = off.left_out.join("\n");
+    for says in [
+        "Secure Boot be off",
+        "vendor_db",
+        "$.kernels[0].shim_version",
+    ] {
+        assert!(left_out.contains(says), "{says} is not in\n{left_out}");
+    }
 }
 
 #[test]
@@ -178,7 +244,12 @@ fn sboms_give_their_files_and_say_which_have_no_digest() {
     assert_eq!(sorted(cyclonedx.files.clone()), files);
     assert_eq!(cyclonedx.version.as_deref(), Some("1.4"));
     assert_eq!(cyclonedx.left_out, ["1 files without a SHA-256 hash"]);
-    for imported in [spdx, cyclonedx] {
+    let spdx3 = sbom::read(sample("image.spdx3.json").as_bytes()).unwrap();
+    assert_eq!(sorted(spdx3.files.clone()), files);
+    assert_eq!(spdx3.name.as_deref(), Some("edge-image"));
+    let left_out = ["1 files without a sha256 hash", "1 files of source code"];
+    assert_eq!(spdx3.left_out, left_out);
+    for imported in [spdx, cyclonedx, spdx3] {
         manifest(&imported);
     }
 }
@@ -243,6 +314,21 @@ fn what_is_wrong_in_a_json_file_is_named_with_its_place() {
             "SPDX-2.3",
         ),
         (sbom, "{\"bomFormat\": \"x\"}", "$.bomFormat", "CycloneDX"),
+        (sbom, "{\"@graph\": {}}", "$.@graph", "not an array"),
+        (sbom, "{\"@graph\": [{}]}", "$.@graph[0]", "type"),
+        (
+            sbom,
+            "{\"@graph\": [{\"type\": \"CreationInfo\", \"specVersion\": \"4.0\"}]}",
+            "$.@graph[0].specVersion",
+            "SPDX 3",
+        ),
+        (
+            sbom,
+            "{\"@graph\": [{\"type\": \"software_File\", \"name\": \"a\", \"verifiedUsing\": [{\"type\": \
+             \"Hash\", \"algorithm\": \"sha256\", \"hashValue\": \"12\"}]}]}",
+            "$.@graph[0].verifiedUsing[0].hashValue",
+            "64 hex",
+        ),
         (
             sbom,
             "{\"spdxVersion\": \"SPDX-2.3\", \"files\": [{}]}",
@@ -320,6 +406,95 @@ fn a_corim_gives_back_files_and_pcrs() {
     assert_eq!(left_out, ["1 exclusions: reference values only"]);
 }
 
+/// A CoRIM as a firmware's maker writes it rather than we do: profile, validity, class id, vendor, svn,
+/// digests named in words, a measurement by OID, an endorsement.
+#[test]
+fn what_a_corim_says_besides_is_named() {
+    let mut e = minicbor::Encoder::new(Vec::new());
+    let written: Result<(), minicbor::encode::Error<std::convert::Infallible>> = (|| {
+        e.map(4)?.u8(0)?.str("en-GB")?;
+        e.u8(1)?.map(1)?.u8(0)?.str("bl1")?;
+        e.u8(3)?.array(1)?.map(2)?.u8(0)?.str("bl0")?.u8(1)?.u8(0)?;
+        e.u8(4)?.map(2)?;
+        e.u8(0)?.array(1)?.array(2)?;
+        // Environment: class id (OID), vendor, model, layer; instance.
+        e.map(2)?.u8(0)?.map(4)?;
+        e.u8(0)?
+            .tag(minicbor::data::Tag::new(111))?
+            .bytes(&[0x2a, 3, 4])?;
+        e.u8(1)?.str("ACME")?.u8(2)?.str("edge")?.u8(3)?.u8(0)?;
+        e.u8(1)?
+            .tag(minicbor::data::Tag::new(550))?
+            .bytes(&[1; 7])?;
+        e.array(3)?;
+        // A file: svn, digests in words, one of another algorithm; an authority.
+        e.map(3)?.u8(0)?.str("/lib/firmware/a")?;
+        e.u8(1)?.map(2)?.u8(1)?.u8(5)?.u8(2)?.array(2)?;
+        e.array(2)?.str("sha-256")?.bytes(&[0xaa; 32])?;
+        e.array(2)?.u8(7)?.bytes(&[0xbb; 48])?;
+        e.u8(2)?.array(0)?;
+        // By OID: no file. A PCR in a bank that is known and in one that is not.
+        e.map(2)?
+            .u8(0)?
+            .tag(minicbor::data::Tag::new(111))?
+            .bytes(&[0x2a, 3])?;
+        e.u8(1)?.map(1)?.u8(4)?.bytes(&[1])?;
+        e.map(1)?.u8(1)?.map(1)?.u8(14)?.map(1)?.u8(7)?.array(2)?;
+        e.array(2)?.u8(1)?.bytes(&[0xcc; 32])?;
+        e.array(2)?.u8(12)?.bytes(&[0xdd; 64])?;
+        // Endorsed triples.
+        e.u8(1)?.array(0)?;
+        Ok(())
+    })();
+    written.unwrap();
+    let comid = e.into_writer();
+    let mut e = minicbor::Encoder::new(Vec::new());
+    let written: Result<(), minicbor::encode::Error<std::convert::Infallible>> = (|| {
+        e.tag(minicbor::data::Tag::new(501))?
+            .map(4)?
+            .u8(0)?
+            .str("bl1")?;
+        e.u8(1)?
+            .array(1)?
+            .tag(minicbor::data::Tag::new(506))?
+            .bytes(&comid)?;
+        e.u8(3)?
+            .tag(minicbor::data::Tag::new(32))?
+            .str("http://a.example/1")?;
+        e.u8(4)?
+            .map(1)?
+            .u8(1)?
+            .tag(minicbor::data::Tag::new(1))?
+            .u32(1_900_000_000)?;
+        Ok(())
+    })();
+    written.unwrap();
+    let imported = corim::read(&e.into_writer()).unwrap();
+    assert_eq!(imported.name.as_deref(), Some("edge"));
+    assert_eq!(imported.files, [file("/lib/firmware/a", &[0xa])]);
+    assert_eq!(imported.pcrs[&0x000B][&7], [vec![0xcc; 32]]);
+    let left_out = imported.left_out.join("\n");
+    for says in [
+        "profile",
+        "validity",
+        "1 list of linked tags",
+        "class id, vendor, layer, instance of the environment",
+        "svn, authority, 1 digests that are not SHA-256 of the measurement",
+        "1 measurement of no file",
+        "raw value of the measurement",
+        "1 registers of other algorithms of the measurement",
+        "1 kinds of triples that are no reference triples",
+    ] {
+        assert!(left_out.contains(says), "{says} is not in\n{left_out}");
+    }
+    // What came in goes out again.
+    let (bytes, left_out) = corim::write(&manifest(&imported));
+    assert_eq!(left_out, Vec::<String>::new());
+    let again = corim::read(&bytes).unwrap();
+    assert_eq!((again.files, again.pcrs), (imported.files, imported.pcrs));
+    assert_eq!(again.left_out, Vec::<String>::new());
+}
+
 #[test]
 fn a_damaged_corim_is_refused_with_its_offset() {
     let (bytes, _) = corim::write(&manifest(&full()));
@@ -348,5 +523,24 @@ proptest! {
         let _ = corim::read(&[&[0xd9, 0x01, 0xf5][..], &bytes].concat());
         let _ = keylime::read(&bytes);
         let _ = sbom::read(&bytes);
+        let _ = refstate::read(&bytes);
+    }
+
+    #[test]
+    fn no_changed_byte_of_a_sample_makes_a_converter_panic(at in any::<prop::sample::Index>(), to in any::<u8>()) {
+        let (boot, keylime) = ("mb-refstate.json", "keylime-policy.json");
+        for name in [boot, keylime, "image.spdx.json", "image.spdx3.json", "image.cdx.json"] {
+            let mut bytes = sample(name).into_bytes();
+            let at = at.index(bytes.len());
+            bytes[at] = to;
+            let read = match name {
+                _ if name == boot => refstate::read(&bytes),
+                _ if name == keylime => keylime::read(&bytes),
+                _ => sbom::read(&bytes),
+            };
+            if let Err(error) = read {
+                prop_assert!(!error.at.is_empty() && !error.what.is_empty());
+            }
+        }
     }
 }

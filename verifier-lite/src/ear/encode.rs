@@ -6,10 +6,11 @@ use minicbor::Encoder;
 use mote_schemas::message::Tier;
 use serde_json::{Map, Value, json};
 
-use super::{AttestationResult, BUILD, DEVELOPER, PROFILE};
+use super::{AttestationResult, BUILD, DEVELOPER, Module, PROFILE};
 
 /// CBOR labels.
 mod label {
+    pub(super) const SUB: u64 = 2;
     pub(super) const EXP: u64 = 4;
     pub(super) const IAT: u64 = 6;
     pub(super) const NONCE: u64 = 10;
@@ -29,32 +30,18 @@ const EVIDENCE: &str = "mote.evidence";
 impl AttestationResult {
     /// The claims set, as in a JWT.
     pub fn to_json(&self) -> Value {
-        let vector: Map<_, _> = self
-            .vector
-            .claims()
-            .map(|(_, name, value)| (name.to_owned(), value.into()))
+        let submods: Map<_, _> = self
+            .modules
+            .iter()
+            .map(|module| (module.id.label().to_owned(), self.module_json(module)))
             .collect();
-        let mut about = Map::new();
-        about.insert(REASONS.to_owned(), self.reasons.clone().into());
-        if let Some(at) = self.quoted_at {
-            about.insert(QUOTED_AT.to_owned(), at.into());
-        }
-        if let Some(media_type) = self.evidence {
-            about.insert(EVIDENCE.to_owned(), media_type.into());
-        }
         let mut claims = json!({
             "eat_profile": PROFILE,
+            "sub": self.device.to_string(),
             "iat": self.issued,
             "ear_status": self.status.to_string(),
             "ear_verifier_id": { "developer": DEVELOPER, "build": BUILD },
-            "submods": {
-                self.device.to_string(): {
-                    "ear_status": self.status.to_string(),
-                    "ear_trustworthiness_vector": vector,
-                    "ear_appraisal_policy_ids": self.policies,
-                    "ear_verifier_claims": about,
-                }
-            },
+            "submods": submods,
         });
         if let Some(at) = self.expires {
             claims["exp"] = at.into();
@@ -63,6 +50,28 @@ impl AttestationResult {
             claims["eat_nonce"] = URL_SAFE_NO_PAD.encode(nonce).into();
         }
         claims
+    }
+
+    fn module_json(&self, module: &Module) -> Value {
+        let vector: Map<_, _> = module
+            .vector
+            .claims()
+            .map(|(_, name, value)| (name.to_owned(), value.into()))
+            .collect();
+        let mut about = Map::new();
+        about.insert(REASONS.to_owned(), module.reasons.clone().into());
+        if let Some(at) = self.quoted_at {
+            about.insert(QUOTED_AT.to_owned(), at.into());
+        }
+        if let Some(media_type) = self.evidence {
+            about.insert(EVIDENCE.to_owned(), media_type.into());
+        }
+        json!({
+            "ear_status": module.status().to_string(),
+            "ear_trustworthiness_vector": vector,
+            "ear_appraisal_policy_ids": self.policies,
+            "ear_verifier_claims": about,
+        })
     }
 
     /// The claims set, as in a CWT. Deterministic (RFC 8949, 4.2.1).
@@ -75,12 +84,10 @@ impl AttestationResult {
         }
     }
 
-    fn write(
-        &self,
-        e: &mut Encoder<Vec<u8>>,
-    ) -> Result<(), minicbor::encode::Error<std::convert::Infallible>> {
+    fn write(&self, e: &mut Encoder<Vec<u8>>) -> Written {
         let optional = [self.expires.is_some(), self.nonce.is_some()];
-        e.map(5 + optional.iter().filter(|present| **present).count() as u64)?;
+        e.map(6 + optional.iter().filter(|present| **present).count() as u64)?;
+        e.u64(label::SUB)?.str(&self.device.to_string())?;
         if let Some(at) = self.expires {
             e.u64(label::EXP)?.u64(at)?;
         }
@@ -89,13 +96,24 @@ impl AttestationResult {
             e.u64(label::NONCE)?.bytes(nonce)?;
         }
         e.u64(label::PROFILE)?.str(PROFILE)?;
-        e.u64(label::SUBMODS)?
-            .map(1)?
-            .str(&self.device.to_string())?;
-        e.map(4)?.u64(label::STATUS)?.u8(code(self.status))?;
+        // Shorter keys first (RFC 8949, 4.2.1): `ima` before `boot`.
+        let mut modules: Vec<&Module> = self.modules.iter().collect();
+        modules.sort_by_key(|module| (module.id.label().len(), module.id.label()));
+        e.u64(label::SUBMODS)?.map(modules.len() as u64)?;
+        for module in modules {
+            e.str(module.id.label())?;
+            self.write_module(module, e)?;
+        }
+        e.u64(label::STATUS)?.u8(code(self.status))?;
+        e.u64(label::VERIFIER_ID)?.map(2)?;
+        e.u8(0)?.str(DEVELOPER)?.u8(1)?.str(BUILD)?.ok()
+    }
+
+    fn write_module(&self, module: &Module, e: &mut Encoder<Vec<u8>>) -> Written {
+        e.map(4)?.u64(label::STATUS)?.u8(code(module.status()))?;
         e.u64(label::VECTOR)?
-            .map(self.vector.claims().count() as u64)?;
-        for (key, _, value) in self.vector.claims() {
+            .map(module.vector.claims().count() as u64)?;
+        for (key, _, value) in module.vector.claims() {
             e.u8(key)?.i8(value)?;
         }
         e.u64(label::POLICY_IDS)?
@@ -106,22 +124,22 @@ impl AttestationResult {
         e.u64(label::VERIFIER_CLAIMS)?;
         let optional = [self.quoted_at.is_some(), self.evidence.is_some()];
         e.map(1 + optional.iter().filter(|present| **present).count() as u64)?;
-        e.str(REASONS)?.array(self.reasons.len() as u64)?;
-        for reason in &self.reasons {
+        e.str(REASONS)?.array(module.reasons.len() as u64)?;
+        for reason in &module.reasons {
             e.str(reason)?;
         }
-        // Shorter keys first (RFC 8949, 4.2.1).
+        // Shorter keys first.
         if let Some(media_type) = self.evidence {
             e.str(EVIDENCE)?.str(media_type)?;
         }
         if let Some(at) = self.quoted_at {
             e.str(QUOTED_AT)?.u64(at)?;
         }
-        e.u64(label::STATUS)?.u8(code(self.status))?;
-        e.u64(label::VERIFIER_ID)?.map(2)?;
-        e.u8(0)?.str(DEVELOPER)?.u8(1)?.str(BUILD)?.ok()
+        Ok(())
     }
 }
+
+type Written = Result<(), minicbor::encode::Error<std::convert::Infallible>>;
 
 /// AR4SI's number of a tier (draft-ietf-rats-ar4si, 3.2).
 fn code(tier: Tier) -> u8 {

@@ -1,31 +1,44 @@
 //! Attestation results for relying parties: EAR (draft-ietf-rats-ear-04), an EAT (RFC 9711) with AR4SI
 //! trustworthiness vectors (draft-ietf-rats-ar4si).
 //!
-//! One appraisal for each device, labelled with the device's id in 32 hex digits. What the vector says:
+//! One appraisal (`submods`) for each module that has looked at the device, by a label that stays:
 //!
-//! | claim | rests on |
-//! |---|---|
-//! | `instance-identity` | the attestation key, proven to be in the TPM that was admitted; a token's endorsed key |
-//! | `hardware` | the endorsement certificate, where that admitted the device; the TPM's clock |
-//! | `executables`, `file-system` | what IMA measured; a token's components (`executables` alone) |
-//! | `configuration` | measured buffers, debug state and authorised boot of a token, boot PCRs, the policy's demands of keys and banks |
+//! | label | has looked at | claims | rest on |
+//! |---|---|---|---|
+//! | `tpm` | quote, attestation key, clock | `instance-identity` | the key, proven to be in the TPM that was admitted |
+//! | | | `hardware` | the endorsement certificate, where that admitted the device; the clock |
+//! | | | `configuration` | the policy's demands of keys and banks, where they are not met |
+//! | `boot` | boot PCRs and boot event log | `executables`, `configuration` | what manifests expect of the boot |
+//! | `ima` | the IMA list | `executables`, `file-system` | what it measured |
+//! | | | `configuration` | measured buffers, `boot_aggregate` |
+//! | `token` | an entity attestation token | `instance-identity` | the endorsed key |
+//! | | | `executables` | its components |
+//! | | | `configuration` | debug state, authorised boot, what could not be appraised |
 //!
-//! A missing claim is not made. A result that is older than its policy allows makes none at all, and one
-//! that speaks for a device expires (`exp`) when it would be. Reasons stand in `ear_verifier_claims`,
-//! as `mote.reasons`.
+//! Evidence of a TPM has the first three, a token the last. A missing claim is not made. A module that has compared
+//! nothing with anything (`boot` where no manifest says how to boot) claims 0 and has status none; it
+//! does not weigh in the status of the whole, which is that of the worst module. What speaks for a device
+//! does so until its evidence is older than its policy allows (`exp`); of a result made after that nothing is left but
+//! what speaks against it. The device is the subject (`sub`), in 32 hex digits. Reasons stand
+//! in `ear_verifier_claims`, as `mote.reasons`, with the module whose they are.
 
 use mote_schemas::message::{DeviceId, Tier};
 use mote_schemas::reason::Reason;
 
-use crate::evidence::KindId;
 use crate::hex;
 use crate::policy::EffectivePolicy;
 use crate::store::{Admission, DeviceRecord, VerdictRecord};
 
 mod encode;
+mod module;
 mod token;
+mod vector;
 
+use vector::value;
+
+pub use module::{Module, ModuleId};
 pub use token::{cwt, jwk, jwt};
+pub use vector::{Claim, Vector};
 
 /// `eat_profile` of every result.
 pub const PROFILE: &str = "tag:ietf.org,2026:rats/ear#04";
@@ -38,63 +51,6 @@ pub const DEVELOPER: &str = "Mote";
 /// See [`DEVELOPER`].
 pub const BUILD: &str = concat!("mote-verifier ", env!("CARGO_PKG_VERSION"));
 
-/// AR4SI claim values (draft-ietf-rats-ar4si, 2.3.4).
-mod value {
-    /// Nothing is claimed.
-    pub(super) const NONE: i8 = 0;
-    /// Recognized, genuine, approved.
-    pub(super) const AFFIRMING: i8 = 2;
-    /// Worth a look.
-    pub(super) const WARNING: i8 = 32;
-    /// Executables that are not recognized have been loaded.
-    pub(super) const UNRECOGNIZED: i8 = 33;
-    /// Contraindicated.
-    pub(super) const CONTRAINDICATED: i8 = 96;
-    /// Cryptographic validation of the evidence failed.
-    pub(super) const CRYPTO_FAILED: i8 = 99;
-}
-
-/// The trustworthiness vector: a claim is 0, or -128 to 127 by AR4SI's tiers; `None` is not made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Vector {
-    /// Which device it is.
-    pub instance_identity: Option<i8>,
-    /// How it is configured.
-    pub configuration: Option<i8>,
-    /// What it runs.
-    pub executables: Option<i8>,
-    /// What its files contain.
-    pub file_system: Option<i8>,
-    /// Its TPM.
-    pub hardware: Option<i8>,
-}
-
-impl Vector {
-    /// Every claim, with AR4SI's number and name of it.
-    fn claims(&self) -> impl Iterator<Item = (u8, &'static str, i8)> {
-        [
-            (0, "instance-identity", self.instance_identity),
-            (1, "configuration", self.configuration),
-            (2, "executables", self.executables),
-            (3, "file-system", self.file_system),
-            (4, "hardware", self.hardware),
-        ]
-        .into_iter()
-        .filter_map(|(key, name, value)| Some((key, name, value?)))
-    }
-
-    /// The tier of the worst claim.
-    fn worst(&self) -> Tier {
-        let tiers = self.claims().map(|(_, _, value)| match value {
-            2..=31 => Tier::Affirming,
-            32..=95 => Tier::Warning,
-            96.. => Tier::Contraindicated,
-            _ => Tier::None,
-        });
-        tiers.max().unwrap_or_default()
-    }
-}
-
 /// The result of one device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AttestationResult {
@@ -102,15 +58,15 @@ pub struct AttestationResult {
     pub device: DeviceId,
     /// When it was issued, Unix seconds.
     pub issued: u64,
-    /// When it stops being one, Unix seconds; one that speaks against a device does not.
+    /// When it stops being one, Unix seconds; one in which nothing speaks for a device does not.
     pub expires: Option<u64>,
-    /// What it comes down to: never better than the worst claim.
+    /// What it comes down to: the tier of the worst module.
     pub status: Tier,
-    /// The claims.
-    pub vector: Vector,
+    /// What each module says; at least one.
+    pub modules: Vec<Module>,
     /// `name@version` of each policy, then `sha-256:` and the effective policy's id.
     pub policies: Vec<String>,
-    /// Reason tokens.
+    /// Reason tokens, of all modules.
     pub reasons: Vec<String>,
     /// Media type of the evidence that it rests on.
     pub evidence: Option<&'static str>,
@@ -132,29 +88,34 @@ impl AttestationResult {
     ) -> Self {
         let mut policies = policy.labels().to_vec();
         policies.push(format!("sha-256:{}", hex::encode(policy.id())));
+        let kind = record.kind();
+        let evidence_at = record.evidence_at();
         let mut result = AttestationResult {
             device,
             issued: now / 1000,
             expires: None,
             status: Tier::None,
-            vector: Vector {
-                instance_identity: Some(value::NONE),
-                ..Vector::default()
-            },
+            modules: ModuleId::of(kind)
+                .iter()
+                .map(|id| Module::silent(*id))
+                .collect(),
             policies,
             reasons: Vec::new(),
-            evidence: None,
-            quoted_at: record.evidence_at().map(|at| at / 1000),
+            evidence: evidence_at.map(|_| kind.media_type()),
+            quoted_at: evidence_at.map(|at| at / 1000),
             nonce,
         };
         let by = match &record.admission {
             Admission::Pending => {
-                result.add(Reason::AdmissionPending);
+                result.withhold(Reason::AdmissionPending);
                 return result;
             }
             Admission::Refused { .. } => {
-                result.add(Reason::AdmissionRefused);
-                result.vector.instance_identity = Some(value::CONTRAINDICATED);
+                result.withhold(Reason::AdmissionRefused);
+                if let Some(who) = result.modules.first_mut() {
+                    let refused = value::CONTRAINDICATED;
+                    who.vector.worsen(Claim::InstanceIdentity, refused);
+                }
                 result.status = Tier::Contraindicated;
                 return result;
             }
@@ -163,102 +124,51 @@ impl AttestationResult {
         let Some(boot) = record.boot_number() else {
             return result;
         };
-        let Some(verdict) = verdict.filter(|verdict| verdict.boot == boot) else {
-            result.add(Reason::LogIncomplete);
+        let verdict = verdict.filter(|verdict| verdict.boot == boot);
+        // A boot log is awaited: what is known so far does not make a verdict.
+        let Some(verdict) = verdict.filter(|verdict| verdict.tier != Tier::None) else {
+            result.withhold(Reason::LogIncomplete);
             return result;
         };
-        let good = matches!(verdict.tier, Tier::Affirming | Tier::Warning);
+        result.modules = module::modules(record, by, verdict, policy);
+        result.reasons.clone_from(&verdict.reasons);
         let limit = u64::from(policy.rules().stale_after);
-        let at = record.evidence_at().unwrap_or(0);
-        if good && now.saturating_sub(at) > limit * 1000 {
-            result.add(Reason::ResultStale);
-            return result;
-        }
-        if good {
+        let at = evidence_at.unwrap_or(0);
+        if now.saturating_sub(at) > limit * 1000 {
+            for module in &mut result.modules {
+                module.lapse(Reason::ResultStale);
+            }
+            result.collect_reasons();
+        } else if result
+            .modules
+            .iter()
+            .any(|module| module.vector.speaks_for())
+        {
             result.expires = Some(at / 1000 + limit);
         }
-        result.reasons.clone_from(&verdict.reasons);
-        let kind = record.kind();
-        result.evidence = Some(kind.media_type());
-        result.vector = vector(kind, verdict, policy);
-        if by == "ek-certificate" && result.vector.hardware.is_none() {
-            result.vector.hardware = Some(value::AFFIRMING);
-        }
-        result.status = verdict.tier.max(result.vector.worst());
+        let statuses = result.modules.iter().map(Module::status);
+        result.status = statuses.max().unwrap_or_default();
         result
     }
 
-    fn add(&mut self, reason: Reason) {
-        self.reasons.push(reason.token().to_owned());
+    /// Says why no module claims anything.
+    fn withhold(&mut self, reason: Reason) {
+        let because = vec![reason.token().to_owned()];
+        for module in &mut self.modules {
+            module.reasons.clone_from(&because);
+        }
+        self.reasons = because;
     }
-}
 
-/// The claims that a verdict's reasons come down to.
-fn vector(kind: KindId, verdict: &VerdictRecord, policy: &EffectivePolicy) -> Vector {
-    let mut vector = Vector {
-        instance_identity: Some(value::AFFIRMING),
-        executables: Some(value::AFFIRMING),
-        // A token says nothing about files.
-        file_system: (kind == KindId::TpmIma).then_some(value::AFFIRMING),
-        ..Vector::default()
-    };
-    let reasons = verdict.reasons.iter();
-    for reason in reasons.filter_map(|token| Reason::from_token(token)) {
-        let (warning, contraindicated) = (value::WARNING, value::CONTRAINDICATED);
-        let claim = |warning: i8, contraindicated: i8| match policy.weight(reason) {
-            Tier::Contraindicated => Some(contraindicated),
-            Tier::Warning => Some(warning),
-            Tier::None | Tier::Affirming => None,
-        };
-        let plain = claim(warning, contraindicated);
-        match reason {
-            Reason::FileUnknown | Reason::FileModified | Reason::MeasurementViolation => {
-                worsen(
-                    &mut vector.executables,
-                    claim(value::UNRECOGNIZED, contraindicated),
-                );
-                worsen(&mut vector.file_system, plain);
+    /// Those that modules still have, once each.
+    fn collect_reasons(&mut self) {
+        self.reasons.clear();
+        for reason in self.modules.iter().flat_map(|module| &module.reasons) {
+            if !self.reasons.contains(reason) {
+                self.reasons.push(reason.clone());
             }
-            Reason::BufferUnknown
-            | Reason::PcrBankNotAllowed
-            | Reason::KeyTooWeak
-            | Reason::BootAggregateMismatch
-            | Reason::BootAggregateUnchecked
-            | Reason::BootLogMissing
-            | Reason::BootPcrUnexplained
-            | Reason::SecureBootOff
-            | Reason::SecureBootKeysUnexpected
-            | Reason::BootEventUnexpected
-            | Reason::BootEventMissing
-            | Reason::CmdlineUnexpected
-            | Reason::DebugEnabled
-            | Reason::DebugStateUnknown
-            | Reason::BootNotAuthorised
-            | Reason::ClaimsUnappraised => worsen(&mut vector.configuration, plain),
-            Reason::ClockUnsafe => worsen(&mut vector.hardware, plain),
-            Reason::LogDoesNotReplay | Reason::ImaWithoutTpm | Reason::BootAggregateMissing => {
-                worsen(&mut vector.executables, Some(value::CRYPTO_FAILED));
-                worsen(&mut vector.file_system, Some(value::CRYPTO_FAILED));
-            }
-            _ => worsen(
-                &mut vector.executables,
-                claim(value::UNRECOGNIZED, contraindicated),
-            ),
         }
     }
-    // A verdict that no claim explains is about the evidence as such.
-    if vector.worst() < verdict.tier {
-        let failed = match verdict.tier {
-            Tier::Contraindicated => value::CRYPTO_FAILED,
-            _ => value::WARNING,
-        };
-        worsen(&mut vector.executables, Some(failed));
-    }
-    vector
-}
-
-fn worsen(claim: &mut Option<i8>, to: Option<i8>) {
-    *claim = (*claim).max(to);
 }
 
 #[cfg(test)]

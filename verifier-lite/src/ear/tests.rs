@@ -1,16 +1,36 @@
+use std::sync::LazyLock;
+
 use mote_schemas::message::{DeviceId, Tier};
 use mote_schemas::reason::{Reason, Severity};
+use proptest::prelude::*;
 
 use super::*;
-use crate::manifest::ReferenceValues;
-use crate::store::{BootState, Content};
+use crate::manifest::{
+    BootExpectations, FileDigest, FileEntry, Manifest, ReferenceValues, SignedManifest, StaticPcrs,
+    sign,
+};
+use crate::signing_key::SigningKey;
+use crate::store::{BootState, Content, TokenEvidence, TokenState};
 
 const DEVICE: DeviceId = DeviceId([0xA1; 16]);
 /// When the last quote was accepted, Unix milliseconds.
 const QUOTED: u64 = 1_795_000_000_000;
 
-fn policy() -> EffectivePolicy {
-    EffectivePolicy::allowing(ReferenceValues::new([]).unwrap())
+/// One that says which file may run, and nothing about the boot.
+static POLICY: LazyLock<EffectivePolicy> =
+    LazyLock::new(|| booting(BootExpectations::default(), StaticPcrs::new()));
+
+fn booting(boot: BootExpectations, pcrs: StaticPcrs) -> EffectivePolicy {
+    let file = FileEntry {
+        path: "/usr/bin/app".into(),
+        digests: vec![FileDigest([1; 32])],
+    };
+    let manifest = Manifest::new("edge", "1", None, vec![file], vec![], pcrs);
+    let manifest = manifest.unwrap().with_boot(boot).unwrap();
+    let key = SigningKey::generate().unwrap();
+    let signed = SignedManifest::parse(&sign(&manifest, &key).unwrap()).unwrap();
+    let verified = signed.verify(&[key.public_key().clone()]).unwrap();
+    EffectivePolicy::allowing(ReferenceValues::new([&verified]).unwrap())
 }
 
 fn record(by: &str) -> DeviceRecord {
@@ -36,7 +56,10 @@ fn record(by: &str) -> DeviceRecord {
             pcrs: vec![],
             log_pcrs: 0,
             outstanding: None,
-            content: Content::default(),
+            content: Content {
+                policy: Some(*POLICY.id()),
+                ..Content::default()
+            },
             quoted: None,
             guessed: None,
             in_full: None,
@@ -61,7 +84,15 @@ fn verdict(tier: Tier, reasons: &[Reason]) -> VerdictRecord {
 }
 
 fn result(record: &DeviceRecord, verdict: Option<&VerdictRecord>, now: u64) -> AttestationResult {
-    AttestationResult::new(DEVICE, record, verdict, &policy(), now, None)
+    AttestationResult::new(DEVICE, record, verdict, &POLICY, now, None)
+}
+
+/// The status of each module.
+fn statuses(result: &AttestationResult) -> Vec<(&'static str, Tier)> {
+    let modules = result.modules.iter();
+    modules
+        .map(|module| (module.id.label(), module.status()))
+        .collect()
 }
 
 #[test]
@@ -71,13 +102,74 @@ fn a_good_result_says_what_is_known_and_expires_with_its_evidence() {
     assert_eq!(by_certificate.status, Tier::Affirming);
     assert_eq!(by_certificate.expires, Some(QUOTED / 1000 + 86_400));
     let json = by_certificate.to_json();
-    let vector = &json["submods"][DEVICE.to_string()]["ear_trustworthiness_vector"];
-    assert_eq!(
-        *vector,
-        serde_json::json!({ "instance-identity": 2, "executables": 2, "file-system": 2, "hardware": 2 })
-    );
+    assert_eq!(json["sub"], DEVICE.to_string());
+    for (module, status, vector) in [
+        (
+            "tpm",
+            "affirming",
+            serde_json::json!({ "instance-identity": 2, "hardware": 2 }),
+        ),
+        // Nothing is expected of the boot, so nothing is said of it.
+        (
+            "boot",
+            "none",
+            serde_json::json!({ "configuration": 0, "executables": 0 }),
+        ),
+        (
+            "ima",
+            "affirming",
+            serde_json::json!({ "executables": 2, "file-system": 2 }),
+        ),
+    ] {
+        let appraisal = &json["submods"][module];
+        assert_eq!(appraisal["ear_status"], status, "{module}");
+        assert_eq!(appraisal["ear_trustworthiness_vector"], vector, "{module}");
+    }
     let by_hand = result(&record("ann"), Some(&good), QUOTED);
-    assert_eq!(by_hand.vector.hardware, None, "nobody vouches for the TPM");
+    let hardware = by_hand.modules[0].vector.get(Claim::Hardware);
+    assert_eq!(hardware, None, "nobody vouches for the TPM");
+}
+
+#[test]
+fn a_module_that_has_compared_nothing_affirms_nothing() {
+    let good = verdict(Tier::Affirming, &[]);
+    let mut device = record("ann");
+    let of = |device: &DeviceRecord, verdict: &VerdictRecord, policy: &EffectivePolicy| {
+        let result = AttestationResult::new(DEVICE, device, Some(verdict), policy, QUOTED, None);
+        statuses(&result)
+    };
+    let (affirming, none) = (Tier::Affirming, Tier::None);
+    // Expectations of the boot decide the claims that they are about.
+    let secure = BootExpectations {
+        secure_boot: true,
+        ..BootExpectations::default()
+    };
+    let firmware: StaticPcrs = [(0x000B, [(0, vec![vec![1; 32]])].into())].into();
+    for (boot, pcrs, configuration, executables) in [
+        (secure.clone(), StaticPcrs::new(), 2, 0),
+        (secure, firmware.clone(), 2, 2),
+        (BootExpectations::default(), firmware, 0, 2),
+    ] {
+        let policy = booting(boot, pcrs);
+        device.boot.as_mut().unwrap().content.policy = Some(*policy.id());
+        let result = AttestationResult::new(DEVICE, &device, Some(&good), &policy, QUOTED, None);
+        let vector = result.modules[1].vector;
+        assert_eq!(vector.get(Claim::Configuration), Some(configuration));
+        assert_eq!(vector.get(Claim::Executables), Some(executables));
+        assert_eq!(of(&device, &good, &policy)[1], ("boot", affirming));
+        // Not where the log has not led to the quoted PCR, nor under another policy.
+        let broken = verdict(Tier::Contraindicated, &[Reason::LogDoesNotReplay]);
+        let [tpm, boot, ima] = of(&device, &broken, &policy)[..] else {
+            panic!("three modules");
+        };
+        assert_eq!((tpm.1, boot.1), (affirming, none));
+        assert_eq!(ima.1, Tier::Contraindicated);
+        device.boot.as_mut().unwrap().content.policy = Some([9; 32]);
+        assert_eq!(of(&device, &good, &policy)[1], ("boot", none));
+    }
+    // No record, no word about files.
+    device.boot.as_mut().unwrap().certified = 0;
+    assert_eq!(of(&device, &good, &POLICY)[2], ("ima", none));
 }
 
 #[test]
@@ -90,17 +182,69 @@ fn an_old_pass_is_no_pass_and_an_old_failure_is_one_still() {
         let stale = at(QUOTED + limit + 1);
         assert_eq!(stale.status, Tier::None);
         assert_eq!(stale.reasons, ["result-stale"]);
-        assert_eq!(stale.vector.worst(), Tier::None, "nothing is claimed");
+        let claimed = stale.modules.iter().any(|m| m.status() != Tier::None);
+        assert!(!claimed, "nothing is claimed");
         assert_eq!(stale.expires, None);
     }
     let bad = verdict(Tier::Contraindicated, &[Reason::FileModified]);
     let bad = result(&record("ann"), Some(&bad), QUOTED + 10 * limit);
     assert_eq!(bad.status, Tier::Contraindicated);
     assert_eq!(bad.expires, None);
+    let none = Tier::None;
+    let left = [
+        ("tpm", none),
+        ("boot", none),
+        ("ima", Tier::Contraindicated),
+    ];
+    assert_eq!(statuses(&bad), left);
+    assert_eq!(bad.reasons, ["result-stale", "file-modified"]);
 }
 
 #[test]
-fn no_status_is_better_than_its_worst_claim_nor_worse_than_every_claim() {
+fn what_speaks_for_a_device_expires_even_where_something_speaks_against_it() {
+    let bad = verdict(Tier::Contraindicated, &[Reason::FileModified]);
+    let fresh = result(&record("ann"), Some(&bad), QUOTED);
+    assert_eq!(statuses(&fresh)[0], ("tpm", Tier::Affirming));
+    assert_eq!(fresh.expires, Some(QUOTED / 1000 + 86_400));
+}
+
+#[test]
+fn a_verdict_that_waits_for_the_boot_log_affirms_nothing() {
+    let waits = verdict(Tier::None, &[Reason::LogIncomplete, Reason::BufferUnknown]);
+    let waits = result(&record("ek-certificate"), Some(&waits), QUOTED);
+    let none = Tier::None;
+    assert_eq!((waits.status, waits.expires), (none, None));
+    assert_eq!(
+        statuses(&waits),
+        [("tpm", none), ("boot", none), ("ima", none)]
+    );
+    assert_eq!(waits.reasons, ["log-incomplete"]);
+}
+
+/// Whose each reason is, where a device has a TPM.
+fn module_of(reason: Reason) -> &'static str {
+    let token = reason.token();
+    let of_boot = ["boot-log-", "boot-pcr-", "boot-event-", "secure-boot-"];
+    match reason {
+        // The last refuses an upload, and is no verdict.
+        Reason::KeyTooWeak
+        | Reason::PcrBankNotAllowed
+        | Reason::ClockUnsafe
+        | Reason::BootLogMismatch => "tpm",
+        Reason::CmdlineUnexpected | Reason::PcrValueUnexpected => "boot",
+        _ if of_boot.iter().any(|start| token.starts_with(start)) => "boot",
+        _ if reason.severity() == Severity::Refused => "tpm",
+        _ => "ima",
+    }
+}
+
+#[test]
+fn each_reason_is_one_modules_and_no_other_is_worse_for_it() {
+    let good = result(
+        &record("ek-certificate"),
+        Some(&verdict(Tier::Affirming, &[])),
+        QUOTED,
+    );
     for &reason in Reason::ALL {
         let tier = match reason.severity() {
             Severity::Warning => Tier::Warning,
@@ -111,8 +255,72 @@ fn no_status_is_better_than_its_worst_claim_nor_worse_than_every_claim() {
         let verdict = verdict(tier, &[reason]);
         let result = result(&record("ek-certificate"), Some(&verdict), QUOTED);
         assert_eq!(result.status, tier, "{}", reason.token());
-        assert_eq!(result.vector.worst(), tier, "{}", reason.token());
         assert_eq!(result.reasons, [reason.token()]);
+        for (module, was) in result.modules.iter().zip(&good.modules) {
+            let label = module.id.label();
+            if label == module_of(reason) {
+                assert_eq!(module.status(), tier, "{} is {label}'s", reason.token());
+                assert_eq!(module.reasons, [reason.token()]);
+            } else {
+                assert_eq!(module, was, "{} is not {label}'s", reason.token());
+            }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn the_status_is_that_of_the_worst_module_and_never_better_than_the_verdict(
+        tier in prop::sample::select(vec![Tier::Affirming, Tier::Warning, Tier::Contraindicated]),
+        reasons in prop::sample::subsequence(Reason::ALL, 0..5),
+        certified in 0u64..2,
+        late in 0u64..200_000_000,
+        token in any::<bool>(),
+    ) {
+        let mut device = record("ann");
+        device.boot.as_mut().unwrap().certified = certified;
+        if token {
+            let boot = device.boot.take().unwrap();
+            device.token = Some(TokenState {
+                key: vec![4; 65],
+                ueid: None,
+                last: Some(TokenEvidence {
+                    token: vec![1],
+                    nonce: vec![2; 16],
+                    nonce_at: 1,
+                    at: boot.quoted_at,
+                    boot: boot.number,
+                    since: 1,
+                    content: boot.content,
+                }),
+            });
+        }
+        let now = QUOTED + late;
+        let result = result(&device, Some(&verdict(tier, &reasons)), now);
+        let worst = result.modules.iter().map(Module::status).max().unwrap();
+        prop_assert_eq!(result.status, worst);
+        let stale = late > 86_400_000;
+        if !stale {
+            prop_assert!(result.status >= tier);
+        }
+        prop_assert_eq!(result.modules.len(), if token { 1 } else { 3 });
+        for module in &result.modules {
+            prop_assert!(module.vector.claims().count() > 0, "AR4SI: not empty");
+            let speaks_for = module.vector.claims().any(|(_, _, value)| (2..96).contains(&value));
+            prop_assert!(!(stale && speaks_for), "{:?}", module);
+            prop_assert!(!speaks_for || result.expires.is_some(), "{:?}", module);
+        }
+        // In both forms.
+        let json = result.to_json();
+        prop_assert_eq!(&json["ear_status"], &result.status.to_string());
+        let submods = json["submods"].as_object().unwrap();
+        for module in &result.modules {
+            prop_assert_eq!(&submods[module.id.label()]["ear_status"], &module.status().to_string());
+        }
+        let cbor = result.to_cbor();
+        let mut d = minicbor::Decoder::new(&cbor);
+        d.skip().unwrap();
+        prop_assert_eq!(d.position(), cbor.len());
     }
 }
 
@@ -130,7 +338,7 @@ fn a_device_that_may_not_attest_or_has_not_is_not_affirmed() {
     };
     let refused = result(&device, Some(&good), QUOTED);
     assert_eq!(refused.status, Tier::Contraindicated);
-    assert_eq!(refused.vector.worst(), Tier::Contraindicated);
+    assert_eq!(statuses(&refused)[0], ("tpm", Tier::Contraindicated));
 
     let mut earlier = good;
     earlier.boot = 2;
@@ -151,7 +359,9 @@ fn json_and_cbor_say_the_same() {
     result.expires = Some(7);
     // draft-ietf-rats-ear-04, CBOR labels; written out by hand from the values above.
     let expected = [
-        "a7",                   // a map of 7
+        "a8",     // a map of 8
+        "027820", // sub: 32 characters
+        &crate::hex::encode(DEVICE.to_string().as_bytes()),
         "0407",                 // exp: 7
         "061a6afd86c0",         // iat
         "0a48abababababababab", // eat_nonce
@@ -161,15 +371,30 @@ fn json_and_cbor_say_the_same() {
     let hex = crate::hex::encode(&bytes);
     assert!(hex.starts_with(&expected), "{hex}");
     let mut d = minicbor::Decoder::new(&bytes);
-    assert_eq!(d.map().unwrap(), Some(7));
+    assert_eq!(d.map().unwrap(), Some(8));
     let mut keys = Vec::new();
-    for _ in 0..7 {
+    for _ in 0..8 {
         keys.push(d.u64().unwrap());
         d.skip().unwrap();
     }
-    assert_eq!(keys, [4, 6, 10, 265, 266, 1000, 1004]);
+    assert_eq!(keys, [2, 4, 6, 10, 265, 266, 1000, 1004]);
     assert_eq!(d.position(), bytes.len());
     let json = result.to_json();
+    let mut d = minicbor::Decoder::new(&bytes);
+    d.map().unwrap();
+    while d.u64().unwrap() != 266 {
+        d.skip().unwrap();
+    }
+    let mut labels = Vec::new();
+    for _ in 0..d.map().unwrap().unwrap() {
+        labels.push(d.str().unwrap());
+        d.skip().unwrap();
+    }
+    assert_eq!(
+        labels,
+        ["ima", "tpm", "boot"],
+        "deterministic: shorter first"
+    );
     assert_eq!(json["eat_nonce"], "q6urq6urq6s");
     assert_eq!(json["exp"], 7);
     assert_eq!(json["ear_status"], "contraindicated");

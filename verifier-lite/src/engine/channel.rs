@@ -37,6 +37,8 @@ const CHALLENGE: usize = 8;
 pub(super) struct Channel {
     pub(super) context: Context,
     pub(super) record: SessionRecord,
+    /// This process has taken a quote in this session.
+    pub(super) quoted: bool,
     /// Sent while the replay window is lost.
     challenge: [u8; CHALLENGE],
     /// The last request that was taken, by its digest, and the reply to it.
@@ -76,6 +78,7 @@ impl Channel {
         Ok(Channel {
             context,
             record,
+            quoted: false,
             challenge: random()?,
             answered: None,
         })

@@ -114,11 +114,13 @@ impl Engine {
         };
         standing.first = first;
         attestation.release_again(&mut standing, open.anchor.is_some());
+        let admitted = attestation.is_admitted();
         let (mut changes, durability) = attestation.finish();
         let nonce = self.next_nonce(now, &mut pending.channel.record, OPEN)?;
         changes.extend(ended.map(Change::RemoveSession));
         changes.push(Change::PutSession(*kid, pending.channel.record.clone()));
         self.store.commit(&changes, durability)?;
+        pending.channel.quoted = admitted;
         self.waiting += usize::from(is_new);
         if let Some(ended) = ended {
             self.channels.take(&ended);
@@ -159,7 +161,7 @@ impl Engine {
                 self.boot_part(now, device, record, payload)
             }
             Code::POST if body.path_is(&[path::RECORD]) => {
-                self.record_part(now, &channel.record, record, payload)
+                self.record_part(now, channel, record, payload)
             }
             _ => Ok(Err(Refusal::new(
                 Reason::OutOfOrder,
@@ -185,6 +187,7 @@ impl Engine {
         } else {
             Standing::pending_admission()
         };
+        attestation.miss_quote(&mut standing, channel.quoted);
         attestation.release(&mut standing, channel.record.deletes == Some(true));
         let (changes, durability) = attestation.finish();
         self.store.commit(&changes, durability)?;
@@ -245,6 +248,7 @@ impl Engine {
             }
             Quote::Elided(_) => Ok(true),
         };
+        let quoted = matches!(taken, Ok(true)) && attestation.is_admitted();
         let mut standing = match taken {
             Err(refusal) => return Ok(Err(refusal)),
             // Nothing of the message counts, but the nonce is used up.
@@ -275,6 +279,7 @@ impl Engine {
         changes.push(Change::PutSession(*kid, session.clone()));
         self.store.commit(&changes, durability)?;
         channel.record = session;
+        channel.quoted |= quoted;
         self.reply(&standing, Some(&fresh), None).map(Ok)
     }
 

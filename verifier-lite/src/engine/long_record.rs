@@ -16,21 +16,22 @@ use mote_schemas::reason::Reason;
 use mote_schemas::tpm::{HashAlg, hash};
 
 use super::attest::{Attestation, Standing};
+use super::channel::Channel;
 use super::evidence::Answer;
 use super::outcome::Refusal;
 use super::{Engine, Now};
-use crate::store::{Change, DeviceRecord, Durability, SessionRecord};
+use crate::store::{Change, DeviceRecord, Durability};
 
 impl Engine {
     /// A part of a long record.
     pub(super) fn record_part(
         &mut self,
         now: Now,
-        session: &SessionRecord,
+        channel: &Channel,
         record: DeviceRecord,
         payload: &[u8],
     ) -> Answer {
-        let device = session.device;
+        let device = channel.record.device;
         let part: RecordPart<'_> = match cbor::decode(payload) {
             Ok(part) => part,
             Err(error) => return Ok(Err(error.into())),
@@ -96,7 +97,8 @@ impl Engine {
             Ok(standing) => standing,
             Err(refusal) => return Ok(Err(refusal)),
         };
-        attestation.release(&mut standing, session.deletes == Some(true));
+        attestation.miss_quote(&mut standing, channel.quoted);
+        attestation.release(&mut standing, channel.record.deletes == Some(true));
         let (mut changes, durability) = attestation.finish();
         changes.push(Change::DropBootUpload(upload));
         self.store.commit(&changes, durability)?;

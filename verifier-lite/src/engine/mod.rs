@@ -50,6 +50,7 @@ use mote_schemas::message::path;
 use mote_schemas::oscore::OscoreOption;
 use mote_schemas::reason::Reason;
 use mote_schemas::time::Instant;
+use mote_schemas::tpm::{HashAlg, hash};
 
 use crate::admin::Office;
 use crate::admission::AdmissionRules;
@@ -144,8 +145,8 @@ pub struct Engine {
 
 /// A reply, for copies of its request.
 struct Answered {
-    /// Length of the request: a copy is as long.
-    request: usize,
+    /// SHA-256 of the request: a copy has the same.
+    request: [u8; 32],
     reply: Vec<u8>,
 }
 
@@ -226,13 +227,13 @@ impl Engine {
             Seen::Pending => return None,
             Seen::Replied(answered) => {
                 // What only has the message ID gets nothing: the reply may be longer than it.
-                let copy = answered.as_ref().filter(|a| a.request == datagram.len());
+                let copy = answered.as_ref().filter(|a| a.request == sha256(datagram));
                 return copy.map(|answered| answered.reply.clone());
             }
         }
         let reply = self.serve(now, peer, &message, datagram.len());
         let answered = reply.clone().map(|reply| {
-            let request = datagram.len();
+            let request = sha256(datagram);
             Box::new(Answered { request, reply })
         });
         // A reply that was pushed out of the table meanwhile: a copy will be processed again.
@@ -352,6 +353,12 @@ fn on_the_heap<T: Send>(make: impl FnOnce() -> T + Send) -> Result<Box<T>, Inter
         let table = thread.map_err(none)?.join();
         table.map_err(|_| Internal::Other("a table cannot be made"))
     })
+}
+
+fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let mut digest = [0; 32];
+    digest.copy_from_slice(hash(HashAlg::Sha256, &[bytes]).as_bytes());
+    digest
 }
 
 /// Devices that wait for admission.

@@ -35,7 +35,7 @@ pub const MAX_BOOT_LOGS: u64 = 1024;
 
 /// Uploads kept: of boot event logs, one for each kind of device, and of long records, one for each
 /// device that is at it. Only admitted devices have any; at worst they take 128 MB.
-pub const MAX_BOOT_UPLOADS: u64 = 256;
+pub const MAX_UPLOADS: u64 = 256;
 
 /// When a commit is safe from a crash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,7 +90,7 @@ pub enum Change {
         /// When.
         at: u64,
     },
-    /// Bytes that follow those already stored of an upload. Beyond [`MAX_BOOT_UPLOADS`] the one that has
+    /// Bytes that follow those already stored of an upload. Beyond [`MAX_UPLOADS`] the one that has
     /// waited longest goes.
     AppendBootUpload {
         /// Which.

@@ -468,7 +468,7 @@ fn boot_logs_and_uploads_are_bounded_and_the_oldest_goes() {
         bytes: vec![n as u8; 3],
         at,
     };
-    let commits: Vec<Change> = (0..MAX_BOOT_UPLOADS).map(|n| append(n, 0, n)).collect();
+    let commits: Vec<Change> = (0..MAX_UPLOADS).map(|n| append(n, 0, n)).collect();
     store.commit(&commits, Durability::Batched).unwrap();
     // 0 goes on, so 1 has waited longest.
     let more = [append(0, 3, 1000), append(5000, 0, 1001)];

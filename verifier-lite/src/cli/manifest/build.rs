@@ -37,7 +37,7 @@ pub(in crate::cli) struct Build {
     /// Convert a Keylime runtime policy (JSON).
     #[arg(long, value_name = "FILE")]
     keylime: Option<PathBuf>,
-    /// Convert an SBOM's file digests: SPDX 2.3 or CycloneDX, JSON. May be given several times.
+    /// Convert an SBOM's file digests: SPDX 2.3, SPDX 3 or CycloneDX, JSON. May be given several times.
     #[arg(long, value_name = "FILE")]
     sbom: Vec<PathBuf>,
     /// Convert a CoRIM's reference triples. A signature is not checked.

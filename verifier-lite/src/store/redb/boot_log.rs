@@ -3,7 +3,7 @@
 use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata, WriteTransaction};
 
 use super::super::tables::{BOOT_LOGS, BOOT_PARTS, BOOT_UPLOADS};
-use super::super::{MAX_BOOT_LOGS, MAX_BOOT_UPLOADS};
+use super::super::{MAX_BOOT_LOGS, MAX_UPLOADS};
 use super::{StoreError, failed};
 
 pub(super) fn make_tables(transaction: &WriteTransaction) -> Result<(), StoreError> {
@@ -97,7 +97,7 @@ pub(super) fn append(
             let (end, first) = (u64::from(end), u64::from(offset));
             return Err(StoreError::NotContiguous { end, first });
         }
-        if known.is_none() && table.len().map_err(failed)? >= MAX_BOOT_UPLOADS {
+        if known.is_none() && table.len().map_err(failed)? >= MAX_UPLOADS {
             for entry in table.iter().map_err(failed)? {
                 let (key, value) = entry.map_err(failed)?;
                 let age = (value.value().0, *key.value());
