@@ -28,8 +28,8 @@
 # Three quarters are the system's libraries: 6.5 MB before the first byte of ours, so the aim of 6,000 is out
 # of reach of a tss-esapi that brings libcrypto. A C program that only hashes a byte with it has 5.1 MB.
 # Tried, without effect: OPENSSL_CONF=/dev/null, LD_BIND_NOW, MALLOC_ARENA_MAX. File pages vary by 0.2 MB from
-# run to run: the kernel maps 64 kB around a fault, from 6.18 on the whole of a large folio, and how large they
-# are is up to how the file came into the page cache. TLS with tpm-direct has no libcrypto: 2.7 MB.
+# run to run, with the addresses and with what of the file is in the page cache: the kernel maps around a fault
+# what it has. TLS with tpm-direct has no libcrypto: 2.7 MB.
 set -u
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 # shellcheck source=tests/setup.sh
