@@ -48,6 +48,7 @@ fn record(by: &str) -> DeviceRecord {
         session: None,
         software: None,
         token: None,
+        certificate_fault: None,
     }
 }
 
