@@ -75,7 +75,7 @@ registry! {
     /// The EK certificate certifies another key.
     EkCertificateMismatch "ek-certificate-mismatch" Refused,
     /// The EK certificate does not chain to a root that this verifier trusts.
-    EkCertificateUntrusted "ek-certificate-untrusted" Refused,
+    EkCertificateUntrusted "ek-certificate-untrusted" Pending,
     /// The operator refused or removed the device.
     AdmissionRefused "admission-refused" Refused,
     /// No session has this kid; say hello again.
@@ -109,8 +109,6 @@ registry! {
     PcrDigestMismatch "pcr-digest-mismatch" Refused,
     /// resetCount, restartCount or clock ran backwards.
     ClockWentBackwards "clock-went-backwards" Refused,
-    /// The records do not start where the verifier's copy of the log ends.
-    LogGap "log-gap" Refused,
     /// The device has deleted records from its list that the verifier does not have.
     LogDeleted "log-deleted" Refused,
     /// A record cannot be parsed.

@@ -6,7 +6,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::Command;
-use std::time::Duration;
 
 use mote_agent::tpm::PcrSelection;
 use mote_schemas::cbor;
@@ -15,7 +14,7 @@ use mote_schemas::coap::Message;
 use mote_schemas::eat::DebugState;
 use mote_schemas::message::{DeviceId, ErrorReply, Reasons, Reply, path};
 use mote_schemas::reason::Reason;
-use mote_schemas::tpm::{Digest, HashAlg, Public};
+use mote_schemas::tpm::{Digest, HashAlg, Key, MAX_ECC_UNCOMPRESSED, Public};
 use mote_tests::evil::{self, Answer, Keys, encode};
 use mote_tests::process::run;
 use mote_tests::simkernel::ima::Record;
@@ -25,15 +24,14 @@ use mote_tests::soft_tpm::{AK_ATTRIBUTES, Attest, EK_ATTRIBUTES, RESTRICTED, Sof
 use mote_tests::token_device::{TokenDevice, post, wrap};
 use mote_tests::wire::Wire;
 use mote_tests::{Evil, Lab, TempDir};
-use mote_verifier::admission::{Admission, AdmissionRules, EkId};
+use mote_verifier::admin::{Request, Response};
+use mote_verifier::admission::{AdmissionRules, EkId};
 use mote_verifier::ear::AttestationResult;
 use mote_verifier::engine::Settings;
 use mote_verifier::ima_signature::Keyring;
 use mote_verifier::manifest::{BootExpectations, FileDigest, KeyVariable};
 use mote_verifier::policy::Policies;
-use mote_verifier::prefix::{LogState, PendingLog};
 use mote_verifier::store;
-use rustls_pki_types::UnixTime;
 
 /// What the verifier said and stored in one scene.
 #[derive(Default)]
@@ -54,11 +52,6 @@ impl Seen {
         let verdicts = lab.stored().verdicts;
         let reasons = verdicts.values().flatten().flat_map(|(_, v)| &v.reasons);
         self.0.extend(reasons.cloned());
-        self
-    }
-
-    fn reason(mut self, reason: Reason) -> Self {
-        self.0.insert(reason.token().to_owned());
         self
     }
 }
@@ -262,15 +255,79 @@ fn not_boot_log() -> Seen {
     )
 }
 
-/// Of a device that waits: what is wrong with the certificate that might have admitted it.
-fn untrusted_certificate() -> Seen {
-    let evil = Evil::new(1);
-    let ek = Public::parse(evil.device.tpm.ek_public()).unwrap();
-    let now = UnixTime::since_unix_epoch(Duration::from_secs(1_800_000_000));
-    match AdmissionRules::default().decide(&ek, Some(&[0x30, 0]), now) {
-        Admission::Pending(pending) => Seen::default().reason(pending.reason()),
-        other => panic!("{other:?}"),
+/// A certificate (DER) for this TPM's endorsement key with these extensions, good for ten years, and the root
+/// (PEM) above it.
+fn certified(tpm: &SoftTpm, extensions: &str) -> (Vec<u8>, Vec<u8>) {
+    // SubjectPublicKeyInfo of a P-256 key, up to its point.
+    const SPKI: &[u8] =
+        b"\x30\x59\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\
+                          \x3d\x03\x01\x07\x03\x42\x00";
+    let ek = Public::parse(tpm.ek_public()).unwrap();
+    let Key::Ecc(point) = ek.key() else {
+        panic!("no P-256 key");
+    };
+    let mut room = [0; MAX_ECC_UNCOMPRESSED];
+    let dir = TempDir::new("certified").unwrap();
+    let spki = [SPKI, point.uncompressed(&mut room)].concat();
+    std::fs::write(dir.join("ek.der"), spki).unwrap();
+    std::fs::write(dir.join("extensions"), extensions).unwrap();
+    for line in [
+        "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 3650 -subj /CN=root \
+         -keyout root.key -out root.pem",
+        "pkey -pubin -inform DER -in ek.der -out ek.pem",
+        "x509 -new -force_pubkey ek.pem -subj /CN=tpm -days 3650 -CA root.pem -CAkey root.key \
+         -extfile extensions -outform DER -out ek.crt",
+    ] {
+        let mut openssl = Command::new("openssl");
+        run(openssl
+            .args(line.split_whitespace())
+            .current_dir(dir.path()))
+        .unwrap();
     }
+    let read = |name| std::fs::read(dir.join(name)).unwrap();
+    (read("ek.crt"), read("root.pem"))
+}
+
+/// What the operator is told of a new device with this certificate, and the words for it. It has to wait, as
+/// one without a certificate has to; and before it has proved to hold its keys, nothing of it is stored.
+fn waits(certificate: &[u8], root: Option<&[u8]>, later: u64) -> (Seen, String) {
+    let mut rules = AdmissionRules::default();
+    if let Some(root) = root {
+        rules.trust_roots(root).unwrap();
+    }
+    let mut lab = Lab::with(rules, Settings::default());
+    lab.now += later;
+    let mut evil = Evil::with_tpm(SoftTpm::new(1).with_certificate(certificate), 5);
+    let nothing = lab.stored();
+    evil.hello(&mut lab);
+    assert_eq!(lab.stored(), nothing, "stored before any proof");
+    let Seen(answered) = of(&evil.open(&mut lab));
+    assert_eq!(answered, BTreeSet::from(["admission-pending".to_owned()]));
+
+    let id = evil.id();
+    let stored = lab.stored();
+    let record = &stored.devices[&id];
+    assert_eq!(record.admission, store::Admission::Pending);
+    assert_eq!(record.boot, None);
+    assert!(stored.verdicts[&id].is_empty() && stored.logs[&id].is_empty());
+    let fault = record.certificate_fault.clone().unwrap_or_default();
+
+    let device = id.to_string();
+    let shown = lab.ask(&Request::DeviceShow { device });
+    let Response::Device(shown) = shown else {
+        panic!("{shown:?}");
+    };
+    assert_eq!(shown.certificate_fault.unwrap_or_default(), fault);
+    let device = id.to_string();
+    let explained = lab.ask(&Request::Explain { device });
+    let Response::Explanation(explained) = explained else {
+        panic!("{explained:?}");
+    };
+    assert_eq!(explained.reasons[0].reason, "admission-pending");
+    assert_eq!(explained.reasons[0].found, None);
+    assert_eq!(explained.reasons[1].found.as_ref(), Some(&fault));
+    let tokens = explained.reasons.into_iter().map(|reason| reason.reason);
+    (Seen(tokens.collect()), fault)
 }
 
 /// What the verifier says to the wrapper that `make` makes of a device without a TPM, its second after a good one,
@@ -383,7 +440,7 @@ fn scene(reason: Reason) -> Seen {
             knocked(SoftTpm::new(6).with_ek_attributes(EK_ATTRIBUTES & !RESTRICTED))
         }
         Reason::EkCertificateMismatch => knocked(SoftTpm::new(5).with_certificate(&certificate())),
-        Reason::EkCertificateUntrusted => untrusted_certificate(),
+        Reason::EkCertificateUntrusted => waits(&[0x30, 0], None, 0).0,
         Reason::AdmissionRefused => {
             let (mut lab, mut evil) = trusted();
             lab.refuse(&evil.id());
@@ -445,12 +502,6 @@ fn scene(reason: Reason) -> Seen {
             evil.beat(&mut lab);
             evil.device.tpm.set_counts(4, 0);
             of(&evil.beat(&mut lab))
-        }
-        Reason::LogGap => {
-            // The engine says where to go on instead; a bundle's log has no second chance.
-            let mut pending = PendingLog::<store::Record>::new(LogState::at_boot());
-            let error = pending.append(1, []).unwrap_err();
-            Seen::default().reason(error.reason())
         }
         Reason::RecordMalformed => {
             let odd = encode(|e| {
@@ -593,4 +644,33 @@ fn every_reason_of_the_registry_is_given() {
         "not given, but:\n{}",
         missing.join("\n")
     );
+}
+
+#[test]
+fn an_endorsement_certificate_that_does_not_admit_says_why() {
+    const USAGE: &str = "extendedKeyUsage = 2.23.133.8.1\n";
+    const DECADES: u64 = 20 * 366 * 86_400_000;
+    let tpm = SoftTpm::new(1);
+    let (good, root) = certified(&tpm, USAGE);
+    let (unmarked, its_root) = certified(&tpm, "basicConstraints = critical, CA:FALSE\n");
+    for (certificate, root, later, word) in [
+        (&b"no DER"[..], Some(&root), 0, "is not a certificate"),
+        (&good, None, 0, "leads to no given root"),
+        // Both roots have the same name.
+        (&good, Some(&its_root), 0, "has a wrong signature"),
+        (&good, Some(&root), DECADES, "has expired"),
+        (
+            &unmarked,
+            Some(&its_root),
+            0,
+            "usage 2.23.133.8.1 is missing",
+        ),
+    ] {
+        let (Seen(seen), fault) = waits(certificate, root.map(Vec::as_slice), later);
+        assert!(
+            seen.contains("ek-certificate-untrusted"),
+            "{word}: {seen:?}"
+        );
+        assert!(fault.contains(word), "{word}: {fault}");
+    }
 }

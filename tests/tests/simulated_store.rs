@@ -30,6 +30,7 @@ fn device_record(n: u64) -> DeviceRecord {
         session: None,
         software: None,
         token: None,
+        certificate_fault: None,
     }
 }
 

@@ -100,11 +100,13 @@ pub fn explain(reason: Reason) -> Text {
                 it before they agree.",
         },
         Reason::EkCertificateUntrusted => Text {
-            meaning: "The endorsement certificate does not chain to any trusted root.",
+            meaning: "The device has proved that it holds its endorsement key, but its endorsement \
+                certificate does not admit it.",
             cause: "The TPM maker's root (or an intermediate) is missing in the verifier's \
-                configuration, or the certificate is forged or expired.",
-            action: "Get the maker's root from the maker, add it to the EK roots, and let the device \
-                try again.",
+                configuration, or the certificate is forged, expired or not for an endorsement key.",
+            action: "Get the maker's root from the maker, add it to the EK roots, restart the verifier, and \
+                let the device enrol anew with `motectl device remove DEVICE`; or compare the device id \
+                and run `motectl device admit DEVICE`.",
         },
         Reason::AdmissionRefused => Text {
             meaning: "An operator decided that the device must not attest.",
@@ -193,11 +195,6 @@ pub fn explain(reason: Reason) -> Text {
                 was restored from a snapshot.",
             action: "If a snapshot was restored, remove the device and admit it anew. Otherwise someone \
                 replays old evidence.",
-        },
-        Reason::LogGap => Text {
-            meaning: "The log records sent do not follow those that are stored.",
-            cause: "A lost message. The device was told from which record to continue.",
-            action: "Nothing, unless it stays so: then restart the agent.",
         },
         Reason::LogDeleted => Text {
             meaning: "The device's measurement list begins with a record that this verifier has not \

@@ -2,7 +2,7 @@
 
 use mote_schemas::ima;
 use mote_schemas::message;
-use mote_schemas::tpm::{Digest, HashAlg};
+use mote_schemas::tpm::{Digest, HashAlg, MAX_DIGEST};
 
 use crate::store;
 
@@ -45,12 +45,16 @@ pub trait LogEntry {
         if self.is_violation() && ones {
             return Digest::ones(bank);
         }
-        let sha1 = self.extend_digest(HashAlg::Sha1);
-        let mut padded = vec![0; bank.digest_len()];
-        padded[..sha1.as_bytes().len()].copy_from_slice(sha1.as_bytes());
-        // As long as the bank's.
-        Digest::new(bank, &padded).unwrap_or(sha1)
+        padded(&self.extend_digest(HashAlg::Sha1), bank)
     }
+}
+
+/// A SHA-1 digest, padded with zeros to the length of `bank`'s.
+pub(crate) fn padded(sha1: &Digest, bank: HashAlg) -> Digest {
+    let mut bytes = [0; MAX_DIGEST];
+    bytes[..sha1.as_bytes().len()].copy_from_slice(sha1.as_bytes());
+    // As long as the bank's.
+    Digest::new(bank, &bytes[..bank.digest_len()]).unwrap_or(*sha1)
 }
 
 impl LogEntry for store::Record {

@@ -73,7 +73,7 @@ impl PrefixError {
     /// The reason to give.
     pub fn reason(&self) -> Reason {
         match self {
-            PrefixError::Gap { .. } => Reason::LogGap,
+            PrefixError::Gap { .. } => Reason::LogIncomplete,
             PrefixError::NoSuchPcr { .. } => Reason::RecordMalformed,
             PrefixError::ImaPcrNotQuoted { .. } => Reason::QuotePcrSelection,
             PrefixError::UnknownPcr { .. } => Reason::QuoteOutstanding,

@@ -292,6 +292,7 @@ fn store(dir: &TempDir) -> RedbStore {
         session: None,
         software: Some("mote-agent 0.1.0".into()),
         token: None,
+        certificate_fault: None,
     };
     let boot = BootState {
         number: 1,
@@ -323,6 +324,10 @@ fn store(dir: &TempDir) -> RedbStore {
             Some(boot),
         )
     };
+    let new = DeviceRecord {
+        certificate_fault: Some("the EK certificate or one above it has expired".into()),
+        ..device(Admission::Pending, None)
+    };
     let verdict = |at, tier, reasons: &[&str]| VerdictRecord {
         at,
         boot: 1,
@@ -346,7 +351,7 @@ fn store(dir: &TempDir) -> RedbStore {
     let both = ["file-unknown", "file-modified"];
     let changes = [
         Change::PutDevice(GATE, gate),
-        Change::PutDevice(NEW, device(Admission::Pending, None)),
+        Change::PutDevice(NEW, new),
         Change::AddVerdict(GATE, verdict(minutes(8), Tier::Affirming, &[])),
         Change::AddVerdict(GATE, verdict(minutes(3), Tier::Contraindicated, &both)),
         Change::AddDeviation(
@@ -424,6 +429,20 @@ file-modified
             cd = "cd".repeat(32),
         )
     );
+
+    // Why a new device still waits.
+    let shown = good(&dir, "device show 7a");
+    let says =
+        "ek-certificate-untrusted\n             the EK certificate or one above it has expired\n";
+    assert!(shown.contains(says), "{shown}");
+    let explained = good(&dir, "explain 7a");
+    for says in [
+        "\nadmission-pending\n",
+        "\nek-certificate-untrusted\n",
+        "  Found: the EK certificate or one above it has expired\n",
+    ] {
+        assert!(explained.contains(says), "{says}: {explained}");
+    }
 
     assert_eq!(
         good(&dir, "device admit 7a --name door"),

@@ -31,6 +31,7 @@ fn changes(n: u64) -> [Change; 2] {
         session: None,
         software: None,
         token: None,
+        certificate_fault: None,
     };
     let verdict = VerdictRecord {
         at: n,

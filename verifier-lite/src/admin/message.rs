@@ -373,6 +373,9 @@ pub struct DeviceDetail {
     pub ak_digest: String,
     /// SHA-256 of the endorsement certificate, if it sent one.
     pub ek_certificate: Option<String>,
+    /// Why that did not admit it, in words.
+    #[serde(default)]
+    pub certificate_fault: Option<String>,
     /// The boot it is in; none before the first attestation.
     pub boot: Option<BootView>,
     /// Its tokens, if it has no TPM.
@@ -422,6 +425,9 @@ pub struct ReasonView {
     pub reason: String,
     /// What was seen.
     pub meaning: String,
+    /// What was found here, where the token says too little.
+    #[serde(default)]
+    pub found: Option<String>,
     /// What usually causes it.
     pub cause: String,
     /// What to do.

@@ -383,6 +383,7 @@ fn detail(
         ek_digest: sha256(&record.ek_public),
         ak_digest: sha256(&record.ak_public),
         ek_certificate: record.ek_certificate.as_deref().map(sha256),
+        certificate_fault: certificate_fault(record),
         boot,
         token: record.token.as_ref().map(tokens::view),
         deviations: store.deviation_count(&id)?,
@@ -398,6 +399,14 @@ fn sha256(bytes: &[u8]) -> String {
     hex::encode(digest.as_ref())
 }
 
+const UNTRUSTED: &str = Reason::EkCertificateUntrusted.token();
+
+/// Some of the words are about what a peer's certificate says.
+fn certificate_fault(record: &DeviceRecord) -> Option<String> {
+    let fault = record.certificate_fault.as_ref()?;
+    Some(printable(fault.as_bytes()))
+}
+
 fn explanation(
     office: &Office<'_>,
     now: u64,
@@ -409,7 +418,10 @@ fn explanation(
     let deviations = store.deviations(&id, MAX_EXPLAINED)?;
     let mut tokens: Vec<&str> = Vec::new();
     if record.admission == Admission::Pending {
-        tokens.push("admission-pending");
+        tokens.push(Reason::AdmissionPending.token());
+        if record.certificate_fault.is_some() {
+            tokens.push(UNTRUSTED);
+        }
     }
     if matches!(record.admission, Admission::Refused { .. }) {
         tokens.push("admission-refused");
@@ -433,6 +445,7 @@ fn explanation(
         reasons.push(ReasonView {
             reason: token.to_owned(),
             meaning: text.meaning.to_owned(),
+            found: certificate_fault(record).filter(|_| token == UNTRUSTED),
             cause: text.cause.to_owned(),
             action: text.action.replace("DEVICE", &short(id)),
             deviations: deviations

@@ -24,6 +24,7 @@ fn record(name: Option<&str>) -> DeviceRecord {
         session: None,
         software: None,
         token: None,
+        certificate_fault: None,
     }
 }
 

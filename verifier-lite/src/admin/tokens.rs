@@ -58,6 +58,7 @@ pub(super) fn endorse(
             ueid,
             last: None,
         }),
+        certificate_fault: None,
     };
     change(office, now, id, record, Effect::AdmissionChanged(id))
 }

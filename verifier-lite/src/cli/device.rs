@@ -4,9 +4,10 @@ use std::fmt::Write;
 use std::path::PathBuf;
 
 use clap::Subcommand;
+use mote_schemas::reason::Reason;
 
 use super::backend::{ask, unexpected};
-use super::text::{shorten, table};
+use super::text::{shorten, table, wrap};
 use super::{Context, Failure, Outcome, time};
 use crate::admin::{
     AdmissionView, DeviceDetail, DeviceSummary, Request, Response, TokenView, VerdictView,
@@ -311,6 +312,10 @@ fn all(context: &Context, device: &DeviceDetail) -> String {
             "EK cert.",
             device.ek_certificate.as_deref().unwrap_or("none"),
         );
+        if let Some(fault) = &device.certificate_fault {
+            line("", Reason::EkCertificateUntrusted.token());
+            out.push_str(&wrap(&" ".repeat(13), 13, fault));
+        }
     }
     let mut line = |label: &str, value: &str| {
         let _ = writeln!(out, "{label:<12} {value}");

@@ -47,6 +47,9 @@ fn in_words(context: &Context, explanation: &Explanation) -> String {
 fn of_reason(context: &Context, reason: &ReasonView) -> String {
     let mut out = format!("{}\n", reason.reason);
     out.push_str(&wrap("  ", 2, &reason.meaning));
+    if let Some(found) = &reason.found {
+        out.push_str(&wrap("  Found: ", 4, found));
+    }
     out.push_str(&wrap("  Likely cause: ", 4, &reason.cause));
     out.push_str(&wrap("  What to do: ", 4, &reason.action));
     for deviation in &reason.deviations {

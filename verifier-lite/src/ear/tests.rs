@@ -71,6 +71,7 @@ fn record(by: &str) -> DeviceRecord {
         session: None,
         software: None,
         token: None,
+        certificate_fault: None,
     }
 }
 

@@ -19,11 +19,13 @@ use super::channel::Channel;
 use super::hello::{Keys, Pending};
 use super::outcome::Refusal;
 use super::{Engine, Internal, Now, random};
-use crate::admission::{Admission as Decision, Grounds};
+use crate::admission::{Admission as Decision, Grounds, Pending as Waits};
 use crate::known::prefix_length;
 use crate::quote::VerifiedQuote;
 use crate::signature::VerifyingKey;
-use crate::store::{Admission, Change, DeviceRecord, Durability, Kid, NonceRecord, SessionRecord};
+use crate::store::{
+    Admission, Change, DeviceId, DeviceRecord, Durability, Kid, NonceRecord, SessionRecord,
+};
 
 /// Nonces outstanding per session: the last one, and the one before in case its reply was lost.
 const NONCES: usize = 2;
@@ -72,7 +74,7 @@ impl Engine {
         let device = pending.channel.record.device;
         let mut record = match self.store.device(&device)? {
             Some(record) => record,
-            None => self.enrol(now, &pending.keys),
+            None => self.enrol(now, device, &pending.keys),
         };
         if let Some(refusal) = refused(&record) {
             return Ok(Err(refusal));
@@ -283,8 +285,8 @@ impl Engine {
         self.reply(&standing, Some(&fresh), None).map(Ok)
     }
 
-    /// A device that this verifier has not seen before.
-    fn enrol(&self, now: Now, keys: &Keys) -> DeviceRecord {
+    /// A device that this verifier has not seen before, and that has proved to hold its keys.
+    fn enrol(&self, now: Now, device: DeviceId, keys: &Keys) -> DeviceRecord {
         let certificate = keys.ek_certificate.as_deref();
         let time = UnixTime::since_unix_epoch(Duration::from_millis(now.unix));
         let decision =
@@ -293,23 +295,36 @@ impl Engine {
             by: by.to_owned(),
             at: now.unix,
         };
+        let mut certificate_fault = None;
+        let admission = match decision {
+            Ok(Decision::Admitted(Grounds::AllowList)) => admitted("allow-list"),
+            Ok(Decision::Admitted(Grounds::Certificate)) => admitted("ek-certificate"),
+            Ok(Decision::Pending(Waits::Certificate(error))) => {
+                info!(
+                    "device {device} waits for admission: {}: {error}",
+                    error.reason().token()
+                );
+                certificate_fault = Some(error.to_string());
+                Admission::Pending
+            }
+            // hello has refused what decide refuses.
+            Ok(Decision::Pending(Waits::NoCertificate) | Decision::Refused(_)) | Err(_) => {
+                Admission::Pending
+            }
+        };
         DeviceRecord {
             ek_public: keys.ek_public.clone(),
             ak_public: keys.ak_public.clone(),
             ek_certificate: keys.ek_certificate.clone(),
             name: None,
             enrolled_at: now.unix,
-            admission: match decision {
-                Ok(Decision::Admitted(Grounds::AllowList)) => admitted("allow-list"),
-                Ok(Decision::Admitted(Grounds::Certificate)) => admitted("ek-certificate"),
-                // hello has refused what decide refuses.
-                Ok(Decision::Pending(_) | Decision::Refused(_)) | Err(_) => Admission::Pending,
-            },
+            admission,
             boot: None,
             last_seen: Some(now.unix),
             session: None,
             software: None,
             token: None,
+            certificate_fault,
         }
     }
 

@@ -4,13 +4,14 @@
 //! padded with zeros (`ima_calc_field_array_hash`, `ima_init_digests`). Nothing announces which; the
 //! first quote that records lead to tells, and from then on only that reading counts.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 
 use mote_schemas::pcr::{extend, initial};
 use mote_schemas::tpm::{Digest, HashAlg, hash};
 
 use super::{LogState, PrefixError};
-use crate::log_entry::LogEntry;
+use crate::log_entry::{LogEntry, padded};
 use crate::quote::VerifiedQuote;
 
 /// How a kernel fills a bank.
@@ -171,20 +172,29 @@ impl Replay {
 
     pub(super) fn step<E: LogEntry>(&mut self, entry: &E) {
         let pcr = entry.pcr();
+        let sha1 = OnceCell::new();
+        let sha1 = || sha1.get_or_init(|| entry.extend_digest(HashAlg::Sha1));
         for replayed in self.pcrs.iter_mut().filter(|replayed| replayed.pcr == pcr) {
             let bank = replayed.bank;
             let of_bank = self.banks.iter().find(|(of, _)| *of == bank);
             let readings = of_bank.map_or(&[][..], |(_, readings)| readings);
+            // Value, digest, and the value that they gave: the paddings are one until a violation.
+            let mut last: Option<(Digest, Digest, Digest)> = None;
             for (value, reading) in replayed.values.iter_mut().zip(readings) {
                 let digest = match reading {
+                    Reading::Own if bank == HashAlg::Sha1 => *sha1(),
                     Reading::Own => entry.extend_digest(bank),
-                    Reading::Padded => entry.extend_digest_padded(bank, false),
-                    Reading::PaddedOnes => entry.extend_digest_padded(bank, true),
+                    Reading::PaddedOnes if entry.is_violation() => Digest::ones(bank),
+                    Reading::Padded | Reading::PaddedOnes => padded(sha1(), bank),
                 };
+                let done = last.filter(|(from, by, _)| from == value && *by == digest);
                 // An entry that answers with another bank's digest extends nothing, and so never matches.
-                if let Ok(extended) = extend(value, &digest) {
-                    *value = extended;
-                }
+                let extended = match done {
+                    Some((_, _, extended)) => extended,
+                    None => extend(value, &digest).unwrap_or(*value),
+                };
+                last = Some((*value, digest, extended));
+                *value = extended;
             }
         }
         self.replayed += 1;

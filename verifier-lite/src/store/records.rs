@@ -75,6 +75,10 @@ pub struct DeviceRecord {
     /// A device without a TPM, which has no EK, no AK and no boot: its tokens.
     #[n(20)]
     pub token: Option<TokenState>,
+    /// Why its endorsement certificate did not admit it when it enrolled, in words. `None`: it did, or
+    /// there is none.
+    #[n(30)]
+    pub certificate_fault: Option<String>,
 }
 
 impl DeviceRecord {

@@ -62,6 +62,7 @@ fn device() -> DeviceRecord {
         session: Kid::new(b"kid"),
         software: Some("mote-agent 0.1.0".into()),
         token: None,
+        certificate_fault: None,
     }
 }
 

@@ -186,6 +186,7 @@ pub(crate) fn device_logging(dir: &TempDir, logged: Vec<StoredRecord>, padded: b
         session: None,
         software: None,
         token: None,
+        certificate_fault: None,
     };
     let mut changes = vec![Change::PutDevice(GATE, device)];
     let ids = records.iter().map(RecordId::of).collect();
