@@ -163,6 +163,17 @@ pub(crate) fn values_by_bank(state: &LogState) -> Vec<PcrBank> {
     banks
 }
 
+/// Whether these are its PCR values, as they are stored.
+pub(crate) fn are_values(banks: &[PcrBank], state: &LogState) -> bool {
+    let stored = banks.iter().flat_map(|bank| {
+        let values = bank.values.iter();
+        values.map(|value| (bank.alg, u32::from(value.index), &value.value[..]))
+    });
+    let of_state = state.values.iter();
+    let of_state = of_state.map(|((alg, pcr), value)| (alg.to_u16(), *pcr, value.as_bytes()));
+    stored.eq(of_state)
+}
+
 /// PCR values as they are stored, by bank and PCR.
 pub(crate) fn values_of(banks: &[PcrBank]) -> BTreeMap<(HashAlg, u32), Digest> {
     banks

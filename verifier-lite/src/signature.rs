@@ -104,6 +104,7 @@ pub struct VerifyingKey {
     scheme: KeyScheme,
     hash: HashAlg,
     name: Name,
+    qualified: Name,
     signature_len: usize,
 }
 
@@ -170,6 +171,7 @@ impl VerifyingKey {
             keys,
             scheme,
             hash,
+            qualified: public.name().qualified_in(Hierarchy::Endorsement),
             name: public.name(),
             signature_len,
         })
@@ -208,7 +210,7 @@ impl VerifyingKey {
 
     /// Its qualified name if it is a primary key of the endorsement hierarchy, as Mote's are.
     pub fn qualified_name(&self) -> Name {
-        self.name.qualified_in(Hierarchy::Endorsement)
+        self.qualified
     }
 
     /// Whether `signature` (a whole `TPMT_SIGNATURE`) is this key's over `message`.

@@ -24,7 +24,8 @@ use crate::ima_signature::LearnedKeys;
 use crate::log_entry::LogEntry as _;
 use crate::policy::{EffectivePolicy, Policies, Settled, reappraise, settle};
 use crate::prefix::{
-    Certified, IMA_PCR, LogState, Outcome, PendingLog, PrefixError, values_by_bank, values_of,
+    Certified, IMA_PCR, LogState, Outcome, PendingLog, PrefixError, are_values, values_by_bank,
+    values_of,
 };
 use crate::quote::{Continuity, VerifiedQuote};
 use crate::signature::VerifyingKey;
@@ -567,13 +568,15 @@ impl<'e> Attestation<'e> {
         let Some(boot) = &mut self.record.boot else {
             return Ok(());
         };
-        let before = boot.clone();
+        let before = boot::is_due(boot, certified.prefix()).then(|| boot.clone());
         boot.certified = state.records;
         boot.log_pcrs = state.log_pcrs;
-        boot.pcrs = values_by_bank(state);
+        if !are_values(&boot.pcrs, state) {
+            boot.pcrs = values_by_bank(state);
+        }
         let (mut boot_found, mut waits) = (None, false);
         // Seldom: the log may be large, and is read from the store.
-        if boot::is_due(&before, certified.prefix()) {
+        if let Some(before) = &before {
             let expected = self.policy.boot();
             let evidence = boot_log::evidence(self.store, &self.device, boot, expected)?;
             if let Some(state) = &mut boot.boot_log {
@@ -581,7 +584,7 @@ impl<'e> Attestation<'e> {
             }
             waits = evidence.waits;
             boot_found = Some(boot::appraise(
-                &before,
+                before,
                 certified.prefix(),
                 evidence.log.as_deref(),
                 &evidence.references,

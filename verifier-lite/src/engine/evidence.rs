@@ -17,6 +17,7 @@ use rustls_pki_types::UnixTime;
 use super::attest::{self, Attestation, Standing};
 use super::channel::Channel;
 use super::hello::{Keys, Pending};
+use super::keys::attestation_key;
 use super::outcome::Refusal;
 use super::{Engine, Internal, Now, random};
 use crate::admission::{Admission as Decision, Grounds, Pending as Waits};
@@ -222,11 +223,10 @@ impl Engine {
             return self.reply(&standing, Some(&fresh), None).map(Ok);
         };
         let extra_data = channel.transcript().qualifying_data(&nonce.value);
-        let key = match attestation_key(&record.ak_public) {
+        let key = match self.keys.of(&record.ak_public) {
             Ok(key) => key,
             Err(refusal) => return Ok(Err(refusal)),
         };
-        let before = record.clone();
         let mut attestation = Attestation::new(self, now, device, record)?;
         let taken = match &beat.quote {
             Quote::Full(quote) => {
@@ -256,6 +256,8 @@ impl Engine {
             // Nothing of the message counts, but the nonce is used up.
             Ok(false) => {
                 let records = attestation.wanted_in_full();
+                let before = self.store.device(&device)?;
+                let before = before.ok_or(Internal::Other("a device is gone"))?;
                 attestation = Attestation::new(self, now, device, before)?;
                 if records.is_empty() {
                     attestation.full_quote_wanted()?
@@ -383,11 +385,6 @@ impl Engine {
         payload.truncate(len);
         Ok(payload)
     }
-}
-
-fn attestation_key(ak_public: &[u8]) -> Result<VerifyingKey, Refusal> {
-    let ak = Public::parse(ak_public).map_err(|e| Refusal::new(Reason::AkUnsuitable, &e))?;
-    VerifyingKey::new(&ak).map_err(|e| Refusal::new(e.reason(), &e))
 }
 
 fn verify(

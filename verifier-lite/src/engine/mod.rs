@@ -9,6 +9,7 @@
 //! | `evidence` | open, log and beat: from a protected message to a commit and a reply |
 //! | `boot` | measured boot in a verdict |
 //! | `boot_log` | boot event logs, by digest |
+//! | `keys` | attestation keys, parsed |
 //! | `long_record` | records that are longer than a datagram |
 //! | `echo` | proof that a peer receives at its address (RFC 9175) |
 //! | `token` | nonces and tokens of devices without a TPM |
@@ -36,6 +37,7 @@ mod discovery;
 mod echo;
 mod evidence;
 mod hello;
+mod keys;
 mod long_record;
 mod outcome;
 mod overload;
@@ -62,6 +64,7 @@ use blockwise::Transfers;
 use channel::Channels;
 use echo::EchoKey;
 use hello::Hellos;
+use keys::AttestationKeys;
 use outcome::{Outcome, Refusal};
 use overload::Bucket;
 
@@ -138,6 +141,7 @@ pub struct Engine {
     tokens: Bucket,
     nonces: Nonces,
     channels: Channels,
+    keys: AttestationKeys,
     swept: Sweep,
     /// Devices that wait for admission.
     waiting: usize,
@@ -198,6 +202,7 @@ impl Engine {
             tokens: Bucket::new(settings.tokens_per_second),
             nonces: Nonces::new(&key).map_err(|_| Internal::Other("the verifier's key"))?,
             channels: Channels::default(),
+            keys: AttestationKeys::default(),
             waiting: waiting(store.as_ref())?,
             key,
             store,

@@ -2,13 +2,15 @@
 //!
 //! redb keeps a commit of `Durability::None` in memory until the next `Immediate` one, which makes
 //! both durable together: exactly what [`Durability::Batched`] promises. A crash leaves the state of
-//! the last immediate commit.
+//! the last immediate commit. What a heartbeat with nothing new changes does not even go that far by
+//! itself: see `recent`.
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io;
 use std::ops::Bound;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use minicbor::Decode;
 use redb::{
@@ -21,12 +23,15 @@ use super::tables::{
     SCHEMA, SCHEMA_KEY, SESSIONS, VERDICTS, from_bytes,
 };
 use super::{
-    Commit, Deviation, DeviceId, DeviceRecord, Durability, Kid, ObjectKind, Record, RecordId,
-    SessionRecord, Store, StoreError, VerdictRecord,
+    Change, Commit, Deviation, DeviceId, DeviceRecord, Durability, Kid, ObjectKind, Record,
+    RecordId, SessionRecord, Store, StoreError, VerdictRecord,
 };
 
 mod boot_log;
+mod recent;
 mod write;
+
+use recent::Recent;
 
 /// Page cache, in bytes. redb's default of 1 GiB is not for a light verifier; a device takes about
 /// 2 kB here.
@@ -36,6 +41,7 @@ const CACHE: usize = 64 * 1024 * 1024;
 #[derive(Debug)]
 pub struct RedbStore {
     database: Database,
+    recent: Mutex<Recent>,
     path: PathBuf,
 }
 
@@ -102,7 +108,11 @@ impl RedbStore {
             }
             Err(error) => return Err(StoreError::Corrupt(path, error.to_string())),
         };
-        let mut store = Self { database, path };
+        let mut store = Self {
+            database,
+            recent: Mutex::default(),
+            path,
+        };
         store.check_schema()?;
         Ok(store)
     }
@@ -114,6 +124,28 @@ impl RedbStore {
 
     fn read(&self) -> Result<ReadTransaction, StoreError> {
         self.database.begin_read().map_err(failed)
+    }
+
+    fn recent(&self) -> MutexGuard<'_, Recent> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Commits these changes, and before them, in the same transaction, all that waits.
+    fn write_all(&mut self, changes: &Commit, durability: Durability) -> Result<(), StoreError> {
+        // Held here and nowhere else while the transaction goes on.
+        let mut recent = std::mem::take(&mut *self.recent());
+        let written = self.write(durability, |writer| {
+            let mut devices = recent.waiting_devices();
+            devices.try_for_each(|(id, record)| writer.put_device(id, record))?;
+            let mut sessions = recent.waiting_sessions();
+            sessions.try_for_each(|(kid, record)| writer.put_session(kid, record))?;
+            changes.iter().try_for_each(|change| writer.apply(change))
+        });
+        if written.is_ok() {
+            recent.written(changes);
+        }
+        *self.recent() = recent;
+        written
     }
 }
 
@@ -159,11 +191,17 @@ fn decode<T: for<'b> Decode<'b, ()>>(
 
 impl Store for RedbStore {
     fn device(&self, id: &DeviceId) -> Result<Option<DeviceRecord>, StoreError> {
+        if let Some(record) = self.recent().device(id) {
+            return Ok(Some(record.clone()));
+        }
         let table = self.read()?.open_table(DEVICES).map_err(failed)?;
         let value = table.get(&id.0).map_err(failed)?;
-        value
-            .map(|value| decode("devices", &id.0, value.value()))
-            .transpose()
+        let found = value.map(|value| decode("devices", &id.0, value.value()));
+        let found: Option<DeviceRecord> = found.transpose()?;
+        if let Some(record) = &found {
+            self.recent().read_device(*id, record);
+        }
+        Ok(found)
     }
 
     fn devices(
@@ -181,17 +219,26 @@ impl Store for RedbStore {
             .map(|entry| {
                 let (key, value) = entry.map_err(failed)?;
                 let id = DeviceId(*key.value());
+                if let Some(record) = self.recent().device(&id) {
+                    return Ok((id, record.clone()));
+                }
                 Ok((id, decode("devices", &id.0, value.value())?))
             })
             .collect()
     }
 
     fn session(&self, kid: &Kid) -> Result<Option<SessionRecord>, StoreError> {
+        if let Some(record) = self.recent().session(kid) {
+            return Ok(Some(record.clone()));
+        }
         let table = self.read()?.open_table(SESSIONS).map_err(failed)?;
         let value = table.get(kid.as_bytes()).map_err(failed)?;
-        value
-            .map(|value| decode("sessions", kid.as_bytes(), value.value()))
-            .transpose()
+        let found = value.map(|value| decode("sessions", kid.as_bytes(), value.value()));
+        let found: Option<SessionRecord> = found.transpose()?;
+        if let Some(record) = &found {
+            self.recent().read_session(*kid, record);
+        }
+        Ok(found)
     }
 
     fn sessions(
@@ -213,6 +260,9 @@ impl Store for RedbStore {
                     let key = crate::hex::encode(bytes);
                     StoreError::BadEntry("sessions", key, "not a kid".to_owned())
                 })?;
+                if let Some(record) = self.recent().session(&kid) {
+                    return Ok((kid, record.clone()));
+                }
                 Ok((kid, decode("sessions", bytes, value.value())?))
             })
             .collect()
@@ -268,8 +318,13 @@ impl Store for RedbStore {
     }
 
     fn log_end(&self, device: &DeviceId, boot: u64) -> Result<u64, StoreError> {
+        if let Some(end) = self.recent().log_end(device, boot) {
+            return Ok(end);
+        }
         let table = self.read()?.open_table(LOGS).map_err(failed)?;
-        Ok(last_segment(&table, device, boot)?.map_or(0, |last| last.end()))
+        let end = last_segment(&table, device, boot)?.map_or(0, |last| last.end());
+        self.recent().read_log_end(device, boot, end);
+        Ok(end)
     }
 
     fn log(
@@ -307,16 +362,22 @@ impl Store for RedbStore {
         device: &DeviceId,
         max: usize,
     ) -> Result<Vec<(u64, VerdictRecord)>, StoreError> {
+        if max == 1
+            && let Some(last) = self.recent().verdict(device)
+        {
+            return Ok(last.to_vec());
+        }
         let table = self.read()?.open_table(VERDICTS).map_err(failed)?;
         let range = table.range(of_device(device)).map_err(failed)?;
-        range
-            .rev()
-            .take(max)
-            .map(|entry| {
-                let (key, value) = entry.map_err(failed)?;
-                Ok((key.value().1, decode("verdicts", &device.0, value.value())?))
-            })
-            .collect()
+        let newest = range.rev().take(max).map(|entry| {
+            let (key, value) = entry.map_err(failed)?;
+            Ok((key.value().1, decode("verdicts", &device.0, value.value())?))
+        });
+        let newest: Vec<_> = newest.collect::<Result<_, StoreError>>()?;
+        if max > 0 {
+            self.recent().read_verdict(device, newest.first());
+        }
+        Ok(newest)
     }
 
     fn deviations(&self, device: &DeviceId, max: usize) -> Result<Vec<Deviation>, StoreError> {
@@ -358,19 +419,33 @@ impl Store for RedbStore {
     }
 
     fn generation(&self) -> Result<u64, StoreError> {
+        if let Some(generation) = self.recent().generation() {
+            return Ok(generation);
+        }
         let table = self.read()?.open_table(META).map_err(failed)?;
         let value = table.get(GENERATION_KEY).map_err(failed)?;
-        Ok(value.map_or(0, |value| value.value()))
+        let generation = value.map_or(0, |value| value.value());
+        self.recent().read_generation(generation);
+        Ok(generation)
     }
 
     fn commit(&mut self, changes: &Commit, durability: Durability) -> Result<(), StoreError> {
-        self.write(durability, |writer| {
-            changes.iter().try_for_each(|change| writer.apply(change))
-        })
+        if durability == Durability::Batched {
+            // What is not held yet is read first: only what is in the file can wait.
+            for change in changes {
+                if let Change::PutSession(kid, _) = change {
+                    self.session(kid)?;
+                }
+            }
+            if self.recent().defer(changes) {
+                return Ok(());
+            }
+        }
+        self.write_all(changes, durability)
     }
 
     fn flush(&mut self) -> Result<(), StoreError> {
-        self.write(Durability::Immediate, |_| Ok(()))
+        self.write_all(&[], Durability::Immediate)
     }
 }
 

@@ -298,6 +298,71 @@ fn batched_commits_are_seen_at_once_and_durable_with_the_next_flush() {
     assert_eq!(after_crash(&store), None);
 }
 
+/// What a heartbeat with nothing new changes is in memory first.
+#[test]
+fn a_heartbeat_is_seen_everywhere_at_once_and_stored_with_the_next_durable_commit() {
+    let dir = TempDir::new("store");
+    let mut store = RedbStore::open_or_create(dir.path()).unwrap();
+    let (kid, other) = (Kid::new(b"kid").unwrap(), Kid::new(b"other").unwrap());
+    let put = |device_id, kid, record: &DeviceRecord| {
+        [
+            Change::PutDevice(device_id, record.clone()),
+            Change::PutSession(kid, session(device_id)),
+        ]
+    };
+    for (device_id, kid) in [(A, kid), (B, other)] {
+        let changes = put(device_id, kid, &device());
+        store.commit(&changes, Durability::Immediate).unwrap();
+        store.device(&device_id).unwrap();
+    }
+    let mut later = device();
+    later.last_seen = Some(9_000);
+    let mut moved = session(A);
+    moved.nonces.clear();
+    let beat = [
+        Change::PutDevice(A, later.clone()),
+        Change::PutSession(kid, moved.clone()),
+    ];
+    store.commit(&beat, Durability::Batched).unwrap();
+
+    let seen = |store: &RedbStore, device: &DeviceRecord, session: &SessionRecord| {
+        assert_eq!(store.device(&A).unwrap().as_ref(), Some(device));
+        assert_eq!(&store.devices(None, 1).unwrap()[0].1, device);
+        assert_eq!(store.session(&kid).unwrap().as_ref(), Some(session));
+        assert_eq!(&store.sessions(None, 1).unwrap()[0].1, session);
+    };
+    seen(&store, &later, &moved);
+    let crashed = |store: &RedbStore, to: &str| {
+        let to = dir.path().join(to);
+        fs::create_dir(&to).unwrap();
+        fs::copy(store.path(), to.join(RedbStore::FILE)).unwrap();
+        RedbStore::open(&to).unwrap()
+    };
+    seen(&crashed(&store, "before"), &device(), &session(A));
+
+    // A commit that fails takes nothing along, and loses nothing.
+    let bad = [Change::AddVerdict(DeviceId([0xC; 16]), verdict(1))];
+    for durability in [Durability::Batched, Durability::Immediate] {
+        store.commit(&bad, durability).unwrap_err();
+        seen(&store, &later, &moved);
+    }
+    let of_other = [Change::AddVerdict(B, verdict(1))];
+    store.commit(&of_other, Durability::Immediate).unwrap();
+    seen(&store, &later, &moved);
+    seen(&crashed(&store, "after"), &later, &moved);
+
+    // What waits is of a device that is removed.
+    store.commit(&beat, Durability::Batched).unwrap();
+    let remove = [Change::RemoveDevice(A)];
+    store.commit(&remove, Durability::Immediate).unwrap();
+    for store in [&store, &crashed(&store, "removed")] {
+        assert_eq!(store.device(&A).unwrap(), None);
+        assert_eq!(store.session(&kid).unwrap(), None);
+    }
+    let gone = store.commit(&beat[1..], Durability::Batched).unwrap_err();
+    assert!(matches!(gone, StoreError::UnknownDevice(A)), "{gone}");
+}
+
 #[test]
 fn the_store_is_its_owners_alone() {
     let dir = TempDir::new("store");

@@ -6,9 +6,9 @@ use redb::{ReadableTable, WriteTransaction};
 use super::super::tables::{PREFIX, PREFIXES, SEGMENT, to_bytes};
 use super::super::{Change, MAX_DEVIATIONS, ObjectKind, Record};
 use super::{
-    DEVIATIONS, DEVICES, DeviceId, Durability, GENERATION_KEY, ID, Kid, LOGS, META, OBJECTS,
-    RECORDS, RecordId, RedbStore, SCHEMA, SCHEMA_KEY, SESSIONS, Segment, SessionRecord, StoreError,
-    VERDICTS, count, decode, failed, last_segment, of_device,
+    DEVIATIONS, DEVICES, DeviceId, DeviceRecord, Durability, GENERATION_KEY, ID, Kid, LOGS, META,
+    OBJECTS, RECORDS, RecordId, RedbStore, SCHEMA, SCHEMA_KEY, SESSIONS, Segment, SessionRecord,
+    StoreError, VERDICTS, count, decode, failed, last_segment, of_device,
 };
 use crate::log_entry::LogEntry;
 use crate::prefix::IMA_PCR;
@@ -70,20 +70,11 @@ pub(super) struct Writer(WriteTransaction);
 impl Writer {
     pub(super) fn apply(&self, change: &Change) -> Result<(), StoreError> {
         match change {
-            Change::PutDevice(id, record) => {
-                let mut table = self.0.open_table(DEVICES).map_err(failed)?;
-                table
-                    .insert(&id.0, to_bytes(record).as_slice())
-                    .map_err(failed)?;
-            }
+            Change::PutDevice(id, record) => self.put_device(id, record)?,
             Change::RemoveDevice(id) => self.remove_device(id)?,
             Change::PutSession(kid, record) => {
                 self.must_exist(&record.device)?;
-                let mut table = self.0.open_table(SESSIONS).map_err(failed)?;
-                let bytes = to_bytes(record);
-                table
-                    .insert(kid.as_bytes(), bytes.as_slice())
-                    .map_err(failed)?;
+                self.put_session(kid, record)?;
             }
             Change::RemoveSession(kid) => {
                 let mut table = self.0.open_table(SESSIONS).map_err(failed)?;
@@ -155,6 +146,27 @@ impl Writer {
             }
             Change::RemoveObject(kind, name) => self.remove_object(*kind, name)?,
         }
+        Ok(())
+    }
+
+    pub(super) fn put_device(
+        &self,
+        id: &DeviceId,
+        record: &DeviceRecord,
+    ) -> Result<(), StoreError> {
+        let mut table = self.0.open_table(DEVICES).map_err(failed)?;
+        let bytes = to_bytes(record);
+        table.insert(&id.0, bytes.as_slice()).map_err(failed)?;
+        Ok(())
+    }
+
+    /// Of a device that is stored.
+    pub(super) fn put_session(&self, kid: &Kid, record: &SessionRecord) -> Result<(), StoreError> {
+        let mut table = self.0.open_table(SESSIONS).map_err(failed)?;
+        let bytes = to_bytes(record);
+        table
+            .insert(kid.as_bytes(), bytes.as_slice())
+            .map_err(failed)?;
         Ok(())
     }
 
