@@ -119,7 +119,7 @@ fn beat() -> Result<bool, Box<dyn std::error::Error>> {
         }
         let started = cpu()?;
         timed.lab.engine().flush()?;
-        flushes.push((cpu()? - started) / u32::from(DEVICES));
+        flushes.push(cpu()?.saturating_sub(started) / u32::from(DEVICES));
     }
     let micros = |times: &mut Vec<Duration>| {
         times.sort_unstable();

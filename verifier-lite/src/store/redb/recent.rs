@@ -17,7 +17,8 @@ use super::{Change, Commit, DeviceId, DeviceRecord, Kid, SessionRecord, VerdictR
 /// Devices held, and sessions. A device takes about 3 kB.
 const MAX: usize = 8192;
 
-/// Bytes of certificate, keys that were learned and an outstanding quote with which a device is held.
+/// Bytes of certificate and its fault, keys that were learned, token and outstanding quote with which a
+/// device is held.
 const MAX_LEN: usize = 4096;
 
 /// What is held.
@@ -242,7 +243,8 @@ fn is_short(record: &DeviceRecord) -> bool {
     let len = record.ek_certificate.as_ref().map_or(0, Vec::len)
         + quote.map_or(0, |quote| quote.attest.len() + quote.signature.len())
         + learned.map(|der| der.len()).sum::<usize>()
-        + token.map_or(0, |last| last.token.len());
+        + token.map_or(0, |last| last.token.len())
+        + record.certificate_fault.as_ref().map_or(0, String::len);
     len <= MAX_LEN
 }
 
@@ -264,6 +266,7 @@ mod tests {
             session: None,
             software: None,
             token: None,
+            certificate_fault: None,
         }
     }
 
