@@ -42,7 +42,8 @@ begun=${EPOCHREALTIME/[.,]/}
 . tests/qemu/lib.sh
 # shellcheck source=tests/qemu/simulated.sh
 . tests/qemu/simulated.sh
-trap 'finish; rm -rf "$dir.notify"' EXIT
+notify=$(mktemp -d /tmp/mote-notify.XXXXXX)
+trap 'finish; rm -rf "$notify"' EXIT
 trap 'exit 130' INT TERM
 
 # ---- an agent on a device of its own ----
@@ -175,8 +176,8 @@ verifier_on
 # ---- init system and watchdog ----
 
 # What systemd would hear at its socket, and from which process (NotifyAccess=main). In a place of its own,
-# which the account may enter, like systemd's.
-mkdir -m 755 "$dir.notify"
+# which the account may enter, like systemd's, wherever TMPDIR is.
+chmod 755 "$notify"
 python3 -c '
 import os, socket, struct, sys
 heard = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -188,12 +189,12 @@ while True:
     pid, uid, _ = struct.unpack("3i", control[0][2][:12])
     for line in data.decode().splitlines():
         print(pid, uid, line, flush=True)
-' "$dir.notify/socket" >"$dir/notified" 2>>"$dir/python.log" &
+' "$notify/socket" >"$dir/notified" 2>>"$dir/python.log" &
 manager=$!
 pids+=("$manager")
-wait_for 10 'somebody listens for sd_notify' test -S "$dir.notify/socket"
+wait_for 10 'somebody listens for sd_notify' test -S "$notify/socket"
 hears() { grep -qE "^$agent 64123 $1\$" "$dir/notified"; }
-agent_on NOTIFY_SOCKET="$dir.notify/socket" WATCHDOG_USEC=600000000 JOURNAL_STREAM=1:1
+agent_on NOTIFY_SOCKET="$notify/socket" WATCHDOG_USEC=600000000 JOURNAL_STREAM=1:1
 within 60 'READY=1, from the process itself, when root is given up' hears READY=1
 within 60 'STATUS= says how it stands' hears STATUS=untrusted
 check 'before that it was only ready' test "$(head -n 1 "$dir/notified" | cut -d ' ' -f 3)" = READY=1
@@ -210,7 +211,7 @@ more_alive() { [ "$(grep -c WATCHDOG=1 "$dir/notified")" -gt "$alive" ]; }
 within 30 'and one that goes on does' more_alive
 agent_off
 : >"$dir/notified"
-agent_on NOTIFY_SOCKET="$dir.notify/socket" WATCHDOG_USEC=600000000 WATCHDOG_PID=1
+agent_on NOTIFY_SOCKET="$notify/socket" WATCHDOG_USEC=600000000 WATCHDOG_PID=1
 within 60 'a watchdog that waits for another process' hears STATUS=untrusted
 sleep 1
 check 'hears nothing' test "$(grep -c WATCHDOG "$dir/notified")" = 0
