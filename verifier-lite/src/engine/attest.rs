@@ -87,16 +87,21 @@ pub(super) struct Attestation<'e> {
     fresh: Option<VerifiedQuote>,
     /// PCR values that came with this message.
     fresh_claims: bool,
+    /// Whether this process has had a quote of the session, now or before: if not, what its records belong
+    /// to may be lost.
+    quoted: bool,
     changes: Vec<Change>,
     durability: Durability,
 }
 
 impl<'e> Attestation<'e> {
+    /// `quoted`: whether this process has taken a quote in the session before.
     pub(super) fn new(
         engine: &'e Engine,
         now: Now,
         device: DeviceId,
         mut record: DeviceRecord,
+        quoted: bool,
     ) -> Result<Self, Internal> {
         let stored = match &record.boot {
             Some(boot) => engine.store.log_end(&device, boot.number)?,
@@ -119,6 +124,7 @@ impl<'e> Attestation<'e> {
             unresolved: Ranges::default(),
             fresh: None,
             fresh_claims: false,
+            quoted,
             changes: Vec::new(),
             durability: Durability::Batched,
         };
@@ -195,6 +201,7 @@ impl<'e> Attestation<'e> {
         boot.quoted = elided::quoted(verified);
         self.record.boot = Some(boot);
         self.fresh = Some(*verified);
+        self.quoted = true;
         Ok(())
     }
 
@@ -354,6 +361,7 @@ impl<'e> Attestation<'e> {
             .and_then(|boot| boot.outstanding.as_ref())
             .is_some_and(|quote| next_record >= quote.records);
         if due {
+            self.quoted = true;
             match self.certify()? {
                 Ok(certified) => self.judge(&certified)?,
                 Err(error) => return self.not_certified(&error),
@@ -705,8 +713,20 @@ impl<'e> Attestation<'e> {
         Ok(())
     }
 
-    /// How the device stands: its verdict, or that the log must arrive first.
+    /// How the device stands: its verdict, or what must arrive first, the log or the quote that it belongs
+    /// to.
     pub(super) fn stands(&self) -> Result<Standing, Internal> {
+        if self.misses_quote() {
+            debug!("device {}: records without their quote", self.device);
+            return Ok(Standing {
+                next_record: self.received(),
+                reasons: vec![Reason::QuoteOutstanding],
+                // Of these two, the first has the device send a heartbeat as soon as its list is here.
+                wants: Wants::PCR_VALUES.and(Wants::FULL_QUOTE),
+                records: self.wanted_in_full(),
+                ..Standing::default()
+            });
+        }
         let boot_log = boot_log::wanted(self.store, &self.device, self.record.boot.as_ref())?;
         let waiting = self
             .record
