@@ -316,18 +316,11 @@ impl Engine {
             }
         };
         DeviceRecord {
-            ek_public: keys.ek_public.clone(),
-            ak_public: keys.ak_public.clone(),
             ek_certificate: keys.ek_certificate.clone(),
-            name: None,
-            enrolled_at: now.unix,
             admission,
-            boot: None,
             last_seen: Some(now.unix),
-            session: None,
-            software: None,
-            token: None,
             certificate_fault,
+            ..DeviceRecord::new(keys.ek_public.clone(), keys.ak_public.clone(), now.unix)
         }
     }
 
