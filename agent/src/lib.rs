@@ -27,10 +27,6 @@ pub mod cli;
 pub mod config;
 pub mod evidence_file;
 pub mod exit;
-#[cfg(feature = "tls")]
-pub mod link;
-#[cfg(not(feature = "tls"))]
-#[path = "link_poll.rs"]
 pub mod link;
 pub mod log_line;
 pub mod measurement_log;
