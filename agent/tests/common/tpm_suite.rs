@@ -4,7 +4,7 @@
 //! Tools: swtpm, swtpm-tools, tpm2-tools.
 
 use super::common::interposer::{command_code, interpose, pcr_extend};
-use super::common::{Dir, Swtpm, run, split_tpm2b, tpm2b};
+use super::common::{Swtpm, TempDir, run, split_tpm2b, tpm2b};
 use super::connect;
 use mote_agent::tpm::{
     HeldHandles, Identity, KeyKind, PcrSelection, Tpm, TpmAddress, TpmError, TpmOptions,
@@ -51,10 +51,10 @@ fn name(public: &[u8]) -> Vec<u8> {
 /// Lets tpm2-tools play the verifier; returns the contents of `TPM2B_ID_OBJECT` and
 /// `TPM2B_ENCRYPTED_SECRET`.
 fn make_credential(identity: &Identity, secret: &[u8]) -> (Vec<u8>, Vec<u8>) {
-    let dir = Dir::new();
-    let ek = dir.write("ek", &tpm2b(&identity.ek));
-    let secret = dir.write("secret", secret);
-    let out = dir.file("credential");
+    let dir = TempDir::new("agent").unwrap();
+    let ek = dir.write("ek", &tpm2b(&identity.ek)).unwrap();
+    let secret = dir.write("secret", secret).unwrap();
+    let out = dir.join("credential");
     let name = hex(&name(&identity.ak));
     run(Command::new("tpm2_makecredential").args([
         "-T",
@@ -234,16 +234,19 @@ fn a_quote_passes_tpm2_checkquote() {
             let digest = Sha256::digest(&values[..size]);
             assert!(quote.attest.ends_with(&digest));
 
-            let dir = Dir::new();
+            let dir = TempDir::new("agent").unwrap();
             run(Command::new("tpm2_checkquote")
                 .arg("-u")
-                .arg(dir.write("ak", &tpm2b(&identity.ak)))
+                .arg(dir.write("ak", &tpm2b(&identity.ak)).unwrap())
                 .arg("-m")
-                .arg(dir.write("attest", &quote.attest))
+                .arg(dir.write("attest", &quote.attest).unwrap())
                 .arg("-s")
-                .arg(dir.write("signature", &quote.signature))
+                .arg(dir.write("signature", &quote.signature).unwrap())
                 .arg("-f")
-                .arg(dir.write("pcrs", &as_tpm2_tools_keep_pcrs(selection, &values)))
+                .arg(
+                    dir.write("pcrs", &as_tpm2_tools_keep_pcrs(selection, &values))
+                        .unwrap(),
+                )
                 .args(["-q", &hex(&qualifying_data)]));
         }
     }
@@ -304,7 +307,7 @@ fn pcr_values_are_those_of_tpm2_pcrread() {
     ];
     let mut expected = Vec::new();
     for (name, ..) in banks {
-        let out = swtpm.dir.file("pcrs");
+        let out = swtpm.dir.join("pcrs");
         swtpm.tool(
             "tpm2_pcrread",
             &[&format!("{name}:all"), "-o", out.to_str().unwrap()],
@@ -400,7 +403,7 @@ fn pcrs_that_never_hold_still_are_reported() {
 #[test]
 fn selections_the_tpm_would_cut_short_are_refused() {
     // Only the SHA-256 bank is active.
-    let swtpm = manufactured();
+    let swtpm = Swtpm::manufactured();
     let mut tpm = open(&swtpm, KeyKind::Auto, KeyKind::Auto);
     assert_eq!(
         *tpm.banks().unwrap(),
@@ -560,7 +563,7 @@ fn without_a_certificate_there_is_none() {
 
 #[test]
 fn the_certificate_is_that_of_the_endorsement_key() {
-    let swtpm = manufactured();
+    let swtpm = Swtpm::manufactured();
     // It has an RSA certificate, and one for ECC P-384, which is not the default template's.
     let mut tpm = open(&swtpm, KeyKind::Auto, KeyKind::Auto);
     let ek = tpm.identity().unwrap().ek;
@@ -571,8 +574,8 @@ fn the_certificate_is_that_of_the_endorsement_key() {
     assert!(out[size..].iter().all(|byte| *byte == 0xEE));
 
     // An independent reader takes it, whole, and it is about this very key.
-    let dir = Dir::new();
-    let der = dir.write("ek.der", certificate);
+    let dir = TempDir::new("agent").unwrap();
+    let der = dir.write("ek.der", certificate).unwrap();
     let text = run(Command::new("openssl")
         .args(["x509", "-inform", "der", "-noout", "-modulus", "-in"])
         .arg(der));
@@ -601,7 +604,7 @@ fn the_certificate_is_that_of_the_endorsement_key() {
 #[test]
 fn garbage_in_the_certificates_place_is_no_certificate() {
     let swtpm = Swtpm::start();
-    let dir = Dir::new();
+    let dir = TempDir::new("agent").unwrap();
     for content in [&[0xFF; 700][..], &[0x30, 0x82, 0x7F, 0xFF, 0], b"0", b""] {
         let size = content.len().max(1).to_string();
         // The range is the platform's (TCG Registry of Reserved TPM 2.0 Handles).
@@ -618,7 +621,7 @@ fn garbage_in_the_certificates_place_is_no_certificate() {
             ],
         );
         if !content.is_empty() {
-            let file = dir.write("content", content);
+            let file = dir.write("content", content).unwrap();
             swtpm.tool(
                 "tpm2_nvwrite",
                 &["0x1c0000a", "-C", "p", "-i", file.to_str().unwrap()],
@@ -629,36 +632,4 @@ fn garbage_in_the_certificates_place_is_no_certificate() {
         drop(tpm);
         swtpm.tool("tpm2_nvundefine", &["0x1c0000a", "-C", "p"]);
     }
-}
-
-/// A TPM as its maker ships it: EK certificates in NV memory, only the SHA-256 bank active.
-fn manufactured() -> Swtpm {
-    let dir = Dir::new();
-    let ca = dir.file("ca");
-    std::fs::create_dir(&ca).unwrap();
-    let ca = ca.display();
-    let local = dir.write(
-        "localca.conf",
-        format!(
-            "statedir = {ca}\nsigningkey = {ca}/signkey.pem\nissuercert = {ca}/issuercert.pem\n\
-             certserial = {ca}/certserial\n"
-        )
-        .as_bytes(),
-    );
-    let local = local.display();
-    let setup = dir.write(
-        "setup.conf",
-        format!(
-            "create_certs_tool = /usr/bin/swtpm_localca\ncreate_certs_tool_config = {local}\n\
-             create_certs_tool_options = /etc/swtpm-localca.options\n"
-        )
-        .as_bytes(),
-    );
-    run(Command::new("swtpm_setup")
-        .args(["--tpm2", "--create-ek-cert", "--ecc", "--overwrite"])
-        .args(["--pcr-banks", "sha256", "--config"])
-        .arg(setup)
-        .arg("--tpmstate")
-        .arg(dir.path()));
-    Swtpm::with_state(dir)
 }
