@@ -19,6 +19,7 @@
 //!
 //! Only [`evidence_file`] opens a file for writing, when told to: keys live in RAM, and the kernel's list is
 //! the queue.
+#![cfg_attr(not(feature = "esapi"), forbid(unsafe_code))]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod account;
