@@ -67,6 +67,8 @@ endef
 define MOTE_AGENT_INSTALL_INIT_SYSTEMD
 	$(INSTALL) -D -m 0644 $(@D)/agent/dist/mote-agent.service \
 		$(TARGET_DIR)/usr/lib/systemd/system/mote-agent.service
+	$(INSTALL) -D -m 0644 $(@D)/agent/dist/60-mote.rules \
+		$(TARGET_DIR)/usr/lib/udev/rules.d/60-mote.rules
 endef
 
 # The agent starts as root, opens TPM and measurement list, and then is mote. Group tss is whose the TPM is,
