@@ -33,8 +33,8 @@ export CARGO_PROFILE_RELEASE_OPT_LEVEL = "z"
 
 # Where the distribution's libstd aborts on panic, nothing reads tables to unwind with (agent/linker/README.md).
 # Every release's glibc and musl know short relocations.
-LINKER_OPTIONS = "--relr --compact ${@bb.utils.contains('PACKAGECONFIG', 'tls', '--tls', '', d)}"
-RUSTFLAGS:append = "${@' $(${S}/agent/linker/rustflags.sh ${LINKER_OPTIONS})' if d.getVar('RUST_PANIC_STRATEGY') == 'abort' else ''}"
+RUSTFLAGS:append = "${@' $(${S}/agent/linker/rustflags.sh --relr --compact%s)' % bb.utils.contains('PACKAGECONFIG', 'tls', ' --tls', '', d) \
+    if d.getVar('RUST_PANIC_STRATEGY') == 'abort' else ''}"
 
 do_install:append() {
     install -d ${D}${systemd_system_unitdir} ${D}${sysconfdir}/init.d ${D}${nonarch_base_libdir}/udev/rules.d
