@@ -191,7 +191,7 @@ class Recipes(unittest.TestCase):
 
     def test_linker_flags_are_for_a_libstd_that_aborts(self):
         def flags(**variables):
-            d = self.workspace.parse(AGENT, S=str(ROOT), RUSTFLAGS="-C first", **variables)
+            d = self.workspace.parse(AGENT, S=str(ROOT), RUSTFLAGS="-C first", **{"TCLIBC": "glibc", **variables})
             # As oe_cargo_build in cargo.bbclass sets them.
             d.setVar("show", 'export RUSTFLAGS="${RUSTFLAGS}"\nprintf %s "$RUSTFLAGS"\n')
             d.setVarFlag("show", "func", "1")
@@ -201,6 +201,7 @@ class Recipes(unittest.TestCase):
 
         self.assertEqual(flags(), "-C first")
         self.assertEqual(flags(RUST_PANIC_STRATEGY="unwind"), "-C first")
+        self.assertEqual(flags(RUST_PANIC_STRATEGY="abort", TCLIBC="musl"), "-C first")
         script = [ROOT / "agent/linker/rustflags.sh", "--relr", "--compact"]
         self.assertEqual(flags(RUST_PANIC_STRATEGY="abort"), f"-C first {output(*script)}".strip())
         self.assertEqual(flags(RUST_PANIC_STRATEGY="abort", PACKAGECONFIG="tpm-direct tls"),

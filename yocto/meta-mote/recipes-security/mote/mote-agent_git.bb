@@ -32,9 +32,9 @@ CARGO_BUILD_FLAGS += "--no-default-features ${PACKAGECONFIG_CONFARGS}"
 export CARGO_PROFILE_RELEASE_OPT_LEVEL = "z"
 
 # Where the distribution's libstd aborts on panic, nothing reads tables to unwind with (agent/linker/README.md).
-# Every release's glibc and musl know short relocations.
+# Every release's glibc knows short relocations.
 RUSTFLAGS:append = "${@' $(${S}/agent/linker/rustflags.sh --relr --compact%s)' % bb.utils.contains('PACKAGECONFIG', 'tls', ' --tls', '', d) \
-    if d.getVar('RUST_PANIC_STRATEGY') == 'abort' else ''}"
+    if (d.getVar('RUST_PANIC_STRATEGY'), d.getVar('TCLIBC')) == ('abort', 'glibc') else ''}"
 
 do_install:append() {
     install -d ${D}${systemd_system_unitdir} ${D}${sysconfdir}/init.d ${D}${nonarch_base_libdir}/udev/rules.d
