@@ -14,5 +14,5 @@ python_ready "$(target_directory)"
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 trap 'exit 130' INT TERM
-MOTE_EAR_OUT=$out cargo test --quiet "${workspace[@]}" --test results results_of_every_tier
+MOTE_EAR_OUT=$out cargo test --quiet "${workspace[@]}" --test motectl results_of_every_tier
 "$python" tests/interop/ear.py "$out"

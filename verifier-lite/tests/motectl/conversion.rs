@@ -1,0 +1,114 @@
+//! `motectl manifest build` from other people's formats, and `export` to them.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use crate::common::TempDir;
+
+fn motectl(dir: &TempDir, arguments: &str) -> Output {
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
+    let arguments = arguments.replace("DATA", data.to_str().unwrap());
+    Command::new(env!("CARGO_BIN_EXE_motectl"))
+        .current_dir(dir.path())
+        .env_remove("SOURCE_DATE_EPOCH")
+        .args(arguments.split(' '))
+        .output()
+        .unwrap()
+}
+
+/// Standard output and error of a command that succeeds.
+fn good(dir: &TempDir, arguments: &str) -> (String, String) {
+    let output = motectl(dir, arguments);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{arguments}: {stderr}");
+    (String::from_utf8(output.stdout).unwrap(), stderr)
+}
+
+#[test]
+fn each_format_becomes_a_signed_manifest_and_says_what_it_left_out() {
+    let dir = TempDir::new("convert");
+    good(&dir, "key new --out image.key");
+    for (source, name, left_out) in [
+        ("--keylime DATA/keylime-policy.json", "m 0", "not SHA-256"),
+        (
+            "--sbom DATA/image.spdx.json",
+            "edge-image 0",
+            "without a SHA-256",
+        ),
+        (
+            "--sbom DATA/image.cdx.json",
+            "edge 1.4",
+            "without a SHA-256",
+        ),
+    ] {
+        let (_, stderr) = good(
+            &dir,
+            &format!("manifest build {source} --sign image.key -o m.mote"),
+        );
+        assert!(stderr.contains(left_out), "{source}: {stderr}");
+        let (stdout, _) = good(&dir, "manifest verify m.mote --key image.key.pub");
+        assert!(stdout.contains(name), "{source}: {stdout}");
+        let (files, _) = good(&dir, "manifest show m.mote --files");
+        assert!(
+            files.contains(&format!("{}  /usr/bin/pump", "a".repeat(64))),
+            "{files}"
+        );
+        fs::remove_file(dir.file("m.mote")).unwrap();
+    }
+    let both = "manifest build --keylime a --sbom b --sign image.key -o m.mote";
+    assert_eq!(motectl(&dir, both).status.code(), Some(2));
+}
+
+#[test]
+fn a_manifest_survives_the_way_through_corim_and_keylime() {
+    let dir = TempDir::new("convert");
+    good(&dir, "key new --out image.key");
+    let sums = format!(
+        "{}  /usr/bin/pump\n{}  /usr/bin/log\n",
+        "ab".repeat(32),
+        "cd".repeat(32)
+    );
+    fs::write(dir.file("sums"), &sums).unwrap();
+    let pcr = format!("--pcr sha256:7={}", "ef".repeat(32));
+    good(
+        &dir,
+        &format!("manifest build --sha256sums sums {pcr} --name edge --sign image.key -o a.mote"),
+    );
+    let (before, _) = good(&dir, "manifest show a.mote --files");
+    for (format, source, has_pcr) in [("corim", "--corim", true), ("keylime", "--keylime", false)] {
+        let export = format!("manifest export a.mote --key image.key.pub --format {format} -o out");
+        let (_, stderr) = good(&dir, &export);
+        assert_eq!(stderr.contains("boot PCRs"), !has_pcr, "{stderr}");
+        good(
+            &dir,
+            &format!("manifest build {source} out --name edge --sign image.key -o b.mote"),
+        );
+        let (after, _) = good(&dir, "manifest show b.mote --files");
+        assert_eq!(after, before, "{format}");
+        if has_pcr {
+            // Deterministic: the same manifest to the byte.
+            let read = |name| fs::read(dir.file(name)).unwrap();
+            assert_eq!(read("a.mote"), read("b.mote"));
+        }
+        fs::remove_file(dir.file("b.mote")).unwrap();
+    }
+}
+
+#[test]
+fn a_file_that_is_refused_is_named_with_its_place_and_nothing_is_written() {
+    let dir = TempDir::new("convert");
+    good(&dir, "key new --out image.key");
+    fs::write(dir.file("bad"), "{\"digests\": {\"/a\": [7]}}").unwrap();
+    let output = motectl(
+        &dir,
+        "manifest build --keylime bad --sign image.key -o m.mote",
+    );
+    assert_eq!(output.status.code(), Some(1));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        stderr.contains("bad: $.digests[\"/a\"][0]: is not a string"),
+        "{stderr}"
+    );
+    assert!(!dir.file("m.mote").exists());
+}
