@@ -50,7 +50,7 @@ setup
 target=$(cargo metadata --locked --no-deps --format-version 1 | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
 host=$(rustc -vV | sed -n 's/^host: //p')
 
-device_flags=$(agent/linker/rustflags.sh --relr --tls)
+device_flags=$(agent/linker/rustflags.sh --relr --compact --tls)
 smallest_flags=$(agent/linker/rustflags.sh --relr --compact)
 smallest=(--no-default-features --features tpm-direct)
 

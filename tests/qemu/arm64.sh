@@ -55,6 +55,7 @@ within 180 'the device enrols' is pending
 admit
 within 180 'a healthy boot is trusted against the manifest made from its tree' is trusted
 check_agent_is_modest
+check_clock_is_not_set
 before=$(records)
 guest 'cat /usr/share/data/* >/dev/null' >/dev/null
 within 180 "$many_files more records are appraised" records_since "$before" $many_files

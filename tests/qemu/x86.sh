@@ -47,6 +47,7 @@ within 180 'once there is one, it enrols' is pending
 admit
 within 180 'a healthy boot is trusted against the manifest made from its tree' is trusted
 check_agent_is_modest
+check_clock_is_not_set
 
 # ---- a long log ----
 

@@ -506,6 +506,11 @@ pub fn record_payload(number: u64, record: &Record) -> Vec<u8> {
     })
 }
 
+/// A part of a boot log, not the last.
+pub fn boot_payload(offset: u32, bytes: &[u8]) -> Vec<u8> {
+    encode(|e| e.map(2)?.u8(0)?.u32(offset)?.u8(1)?.bytes(bytes)?.ok())
+}
+
 fn encode_quote(e: &mut Encoder<Vec<u8>>, (attest, signature): &(Vec<u8>, Vec<u8>)) -> Written {
     e.array(2)?.bytes(attest)?.bytes(signature)?.ok()
 }

@@ -19,6 +19,7 @@
 //!
 //! Where swtpm stands, nothing is mocked between the TPM and the verdict. Errors carry the end of the log of
 //! whoever failed; unwrap them in tests.
+#![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod attester;

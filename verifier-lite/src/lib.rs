@@ -18,6 +18,7 @@
 //! a file or a device without a TPM, goes by its media type ([`evidence`]).
 //!
 //! Nothing here panics on what a peer sends; every refusal is an enum with a reason token.
+#![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod admin;

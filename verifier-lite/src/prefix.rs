@@ -18,7 +18,7 @@ use mote_schemas::tpm::{Digest, HashAlg, PcrSelection};
 
 use crate::log_entry::LogEntry;
 use crate::quote::VerifiedQuote;
-use crate::store::{PcrBank, PcrValue};
+use crate::store::{BootState, PcrBank, PcrValue};
 use replay::Replay;
 
 mod replay;
@@ -136,6 +136,17 @@ impl LogState {
     /// Right after a TPM reset: no records, and nothing known of any PCR.
     pub fn at_boot() -> Self {
         Self::default()
+    }
+
+    /// After what quotes have certified of this boot.
+    pub(crate) fn of(boot: &BootState) -> Self {
+        let padded = boot.padded_banks.iter().flatten();
+        LogState {
+            records: boot.certified,
+            log_pcrs: boot.log_pcrs,
+            padded: padded.filter_map(|alg| HashAlg::from_u16(*alg)).collect(),
+            values: values_of(&boot.pcrs),
+        }
     }
 
     /// A PCR's value, if known.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use common::TempDir;
 use mote_verifier::store::{
-    Admission, Change, DeviceId, DeviceRecord, Durability, RedbStore, Store, Tier, VerdictRecord,
+    Change, DeviceId, DeviceRecord, Durability, RedbStore, Store, Tier, VerdictRecord,
 };
 
 const DIRECTORY: &str = "MOTE_TEST_STORE";
@@ -20,18 +20,8 @@ const KILLS: u64 = 20;
 /// The n-th commit: a device and a verdict that only fit together.
 fn changes(n: u64) -> [Change; 2] {
     let device = DeviceRecord {
-        ek_public: vec![n as u8; 90],
-        ak_public: vec![n as u8; 90],
-        ek_certificate: None,
-        name: None,
-        enrolled_at: 0,
-        admission: Admission::Pending,
-        boot: None,
         last_seen: Some(n),
-        session: None,
-        software: None,
-        token: None,
-        certificate_fault: None,
+        ..DeviceRecord::new(vec![n as u8; 90], vec![n as u8; 90], 0)
     };
     let verdict = VerdictRecord {
         at: n,

@@ -7,7 +7,6 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::process::Command;
 use std::thread;
-use std::time::Duration;
 
 use mote_tests::process::run;
 use mote_tests::simkernel::bank::Bank;
@@ -15,6 +14,8 @@ use mote_tests::simkernel::ima;
 use mote_tests::{
     Device, Error, Manufacture, SimKernel, Swtpm, TempDir, fleet, hex, recorded, wait_for,
 };
+
+use super::PATIENCE;
 
 const RECORDS: usize = 2390;
 /// A SHA-256 that no recorded file has.

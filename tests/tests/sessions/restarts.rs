@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use mote_schemas::coap::{Code, Message};
 use mote_schemas::message::{Kid, Tier, Wants};
 use mote_schemas::oscore::OscoreOption;
-use mote_tests::evil::{Answer, log_payload, record_payload};
+use mote_tests::evil::{Answer, boot_payload, log_payload, record_payload};
 use mote_tests::wire::Wire;
 use mote_tests::{Evil, Lab};
 use proptest::prelude::*;
@@ -162,6 +162,17 @@ fn records_whose_quote_a_crash_has_taken_are_no_verdict() {
         assert_eq!((answer.tier(), answer.next_record()), (Tier::None, 4));
         assert_eq!(answer.reason(), "quote-outstanding", "{path}");
         assert_eq!(answer.wants(), Wants::PCR_VALUES.and(Wants::FULL_QUOTE));
+        // Nor does a part of something else make it one: of a boot log, or of a record that is here.
+        for (other, part) in [
+            ("e", boot_payload(0, &[7])),
+            ("r", record_payload(3, &record)),
+        ] {
+            let answer = evil.ask(&mut lab, other, &part);
+            assert_eq!(answer.code, Code::CHANGED, "{other}: {answer:?}");
+            assert_eq!((answer.tier(), answer.next_record()), (Tier::None, 4));
+            assert_eq!(answer.reason(), "quote-outstanding", "{path}, {other}");
+            assert_eq!(answer.wants(), Wants::PCR_VALUES.and(Wants::FULL_QUOTE));
+        }
         // The record is kept, the verdict of before as well.
         assert_eq!(boot(&mut lab).certified, 3);
         assert_eq!(lab.stored().logs[&id].len(), 4);

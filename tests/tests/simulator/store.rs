@@ -6,8 +6,8 @@ use std::fs;
 use mote_tests::TempDir;
 use mote_tests::sim::store::Disk;
 use mote_verifier::store::{
-    Admission, Change, Deviation, DeviceId, DeviceRecord, Durability, Kid, Record, RecordId,
-    RedbStore, Secret, SessionRecord, Store, Tier, VerdictRecord,
+    Change, Deviation, DeviceId, DeviceRecord, Durability, Kid, Record, RecordId, RedbStore,
+    Secret, SessionRecord, Store, Tier, VerdictRecord,
 };
 use proptest::prelude::*;
 
@@ -16,20 +16,7 @@ fn device(n: u8) -> DeviceId {
 }
 
 fn device_record(n: u64) -> DeviceRecord {
-    DeviceRecord {
-        ek_public: vec![1; 90],
-        ak_public: vec![2; 88],
-        ek_certificate: None,
-        name: None,
-        enrolled_at: n,
-        admission: Admission::Pending,
-        boot: None,
-        last_seen: None,
-        session: None,
-        software: None,
-        token: None,
-        certificate_fault: None,
-    }
+    DeviceRecord::new(vec![1; 90], vec![2; 88], n)
 }
 
 fn record(n: u64) -> Record {

@@ -13,18 +13,8 @@ const B: DeviceId = DeviceId([0xA2; 16]);
 
 fn record(name: Option<&str>) -> DeviceRecord {
     DeviceRecord {
-        ek_public: vec![1],
-        ak_public: vec![2],
-        ek_certificate: None,
         name: name.map(ToOwned::to_owned),
-        enrolled_at: 1_000,
-        admission: Admission::Pending,
-        boot: None,
-        last_seen: None,
-        session: None,
-        software: None,
-        token: None,
-        certificate_fault: None,
+        ..DeviceRecord::new(vec![1], vec![2], 1_000)
     }
 }
 

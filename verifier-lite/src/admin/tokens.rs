@@ -40,25 +40,17 @@ pub(super) fn endorse(
         None => None,
     };
     let record = DeviceRecord {
-        ek_public: Vec::new(),
-        ak_public: Vec::new(),
-        ek_certificate: None,
         name,
-        enrolled_at: now,
         admission: Admission::Admitted {
             by: checked("who decided", by)?,
             at: now,
         },
-        boot: None,
-        last_seen: None,
-        session: None,
-        software: None,
         token: Some(TokenState {
             key: key.point().to_vec(),
             ueid,
             last: None,
         }),
-        certificate_fault: None,
+        ..DeviceRecord::new(Vec::new(), Vec::new(), now)
     };
     change(office, now, id, record, Effect::AdmissionChanged(id))
 }

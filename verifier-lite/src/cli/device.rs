@@ -106,11 +106,13 @@ pub(super) fn run(context: &Context, command: Command) -> Outcome {
     let (request, done) = match command {
         Command::List => {
             let devices = list(context)?;
-            return context.show(&devices, |devices| in_a_table(context, devices));
+            return context.show(&devices, |devices| in_a_table(time::now(), devices));
         }
         Command::Show { device } => {
             return match ask(context, &Request::DeviceShow { device })? {
-                Response::Device(device) => context.show(&*device, |device| all(context, device)),
+                Response::Device(device) => {
+                    context.show(&*device, |device| all(time::now(), device))
+                }
                 other => unexpected(&other),
             };
         }
@@ -213,7 +215,7 @@ pub(super) fn title(device: &DeviceSummary) -> String {
 /// Digits of an id in the list: enough that an operator never has to count.
 const DIGITS: usize = 12;
 
-fn in_a_table(context: &Context, devices: &[DeviceSummary]) -> String {
+fn in_a_table(now: u64, devices: &[DeviceSummary]) -> String {
     if devices.is_empty() {
         return "no device has said hello yet\n".to_owned();
     }
@@ -238,15 +240,14 @@ fn in_a_table(context: &Context, devices: &[DeviceSummary]) -> String {
             // The age of the evidence, not of the verdict: an old "trusted" must not look fresh.
             device
                 .quoted_at
-                .map_or("never".to_owned(), |at| time::ago(context.now, at)),
+                .map_or("never".to_owned(), |at| time::ago(now, at)),
             verdict.map_or(String::new(), |verdict| verdict.reasons.join(", ")),
         ]);
     }
     table([DIGITS, 16, 9, 9, 13, 80], &rows)
 }
 
-fn all(context: &Context, device: &DeviceDetail) -> String {
-    let now = context.now;
+fn all(now: u64, device: &DeviceDetail) -> String {
     let mut out = String::new();
     let mut line = |label: &str, value: &str| {
         // Writing to a String does not fail.

@@ -9,28 +9,28 @@ use crate::admin::{DeviationView, Explanation, ReasonView, Request, Response};
 
 pub(super) fn run(context: &Context, device: String) -> Outcome {
     match ask(context, &Request::Explain { device })? {
-        Response::Explanation(explanation) => {
-            context.show(&*explanation, |explanation| in_words(context, explanation))
-        }
+        Response::Explanation(explanation) => context.show(&*explanation, |explanation| {
+            in_words(time::now(), explanation)
+        }),
         other => unexpected(&other),
     }
 }
 
-fn in_words(context: &Context, explanation: &Explanation) -> String {
+fn in_words(now: u64, explanation: &Explanation) -> String {
     let summary = &explanation.device;
     // Writing to a String does not fail.
     let mut out = format!("{}\n", device::title(summary));
-    let verdict = device::verdict(context.now, summary.verdict.as_ref());
+    let verdict = device::verdict(now, summary.verdict.as_ref());
     let _ = writeln!(out, "{}, {verdict}", summary.admission.state);
     if let Some(at) = summary.quoted_at {
-        let _ = writeln!(out, "last quote {}", time::both(context.now, at));
+        let _ = writeln!(out, "last quote {}", time::both(now, at));
     }
     if explanation.reasons.is_empty() {
         out.push_str("\nNothing to explain: no reason is recorded against this device.\n");
     }
     for reason in &explanation.reasons {
         out.push('\n');
-        out.push_str(&of_reason(context, reason));
+        out.push_str(&of_reason(now, reason));
     }
     let shown: usize = explanation
         .reasons
@@ -44,7 +44,7 @@ fn in_words(context: &Context, explanation: &Explanation) -> String {
     out
 }
 
-fn of_reason(context: &Context, reason: &ReasonView) -> String {
+fn of_reason(now: u64, reason: &ReasonView) -> String {
     let mut out = format!("{}\n", reason.reason);
     out.push_str(&wrap("  ", 2, &reason.meaning));
     if let Some(found) = &reason.found {
@@ -54,12 +54,12 @@ fn of_reason(context: &Context, reason: &ReasonView) -> String {
     out.push_str(&wrap("  What to do: ", 4, &reason.action));
     for deviation in &reason.deviations {
         out.push('\n');
-        out.push_str(&of_deviation(context, deviation));
+        out.push_str(&of_deviation(now, deviation));
     }
     out
 }
 
-pub(super) fn of_deviation(context: &Context, deviation: &DeviationView) -> String {
+pub(super) fn of_deviation(now: u64, deviation: &DeviationView) -> String {
     let subject = match (&deviation.path, deviation.pcr) {
         (Some(path), _) => path.clone(),
         (None, Some(pcr)) => format!("PCR {pcr}"),
@@ -81,7 +81,7 @@ pub(super) fn of_deviation(context: &Context, deviation: &DeviationView) -> Stri
         let what = deviation.record.map_or("it", |_| "this file");
         line("expected", &format!("nothing: no manifest names {what}"));
     }
-    line("since", &time::both(context.now, deviation.since));
+    line("since", &time::both(now, deviation.since));
     match (deviation.record, deviation.pcr) {
         (Some(record), Some(pcr)) => line("shown by", &format!("log record {record}, PCR {pcr}")),
         (Some(record), None) => line("shown by", &format!("log record {record}")),

@@ -17,7 +17,10 @@ use crate::admin::{ManifestView, Request, Response};
 use crate::convert::{corim, keylime};
 use crate::hex;
 use crate::manifest::envelope::read_file;
-use crate::manifest::{BootExpectations, MAX_MANIFEST, Manifest, SignedManifest, VerifiedManifest};
+use crate::manifest::{
+    BootExpectations, FileDigest, KeyVariable, MAX_MANIFEST, Manifest, SignedManifest,
+    VerifiedManifest,
+};
 use crate::printable::printable;
 use crate::signing_key::PublicKey;
 
@@ -200,6 +203,10 @@ struct Expected {
     secure_boot: bool,
     /// Variable -> SHA-256 of what it may contain.
     secure_boot_keys: BTreeMap<&'static str, Vec<String>>,
+    /// Variable -> signatures, of which it may hold any and no other.
+    secure_boot_allowed: BTreeMap<&'static str, Vec<String>>,
+    /// Variable -> signatures that it must hold.
+    secure_boot_required: BTreeMap<&'static str, Vec<String>>,
     applications: Vec<String>,
     kernels: Vec<String>,
     initrds: Vec<String>,
@@ -211,13 +218,17 @@ struct Expected {
 impl Expected {
     fn new(boot: &BootExpectations) -> Self {
         let texts = |list: &[Digest]| list.iter().map(ToString::to_string).collect();
-        Self {
-            secure_boot: boot.secure_boot,
-            secure_boot_keys: boot
-                .keys
+        let by_name = |variables: &BTreeMap<KeyVariable, Vec<FileDigest>>| {
+            variables
                 .iter()
                 .map(|(key, list)| (key.name(), list.iter().map(ToString::to_string).collect()))
-                .collect(),
+                .collect()
+        };
+        Self {
+            secure_boot: boot.secure_boot,
+            secure_boot_keys: by_name(&boot.keys),
+            secure_boot_allowed: by_name(&boot.allowed_signatures),
+            secure_boot_required: by_name(&boot.required_signatures),
             applications: texts(&boot.applications),
             kernels: texts(&boot.kernels),
             initrds: texts(&boot.initrds),
@@ -237,6 +248,19 @@ impl Expected {
         for (name, values) in &self.secure_boot_keys {
             for value in values {
                 line(name, value);
+            }
+        }
+        for (name, values) in &self.secure_boot_allowed {
+            if values.is_empty() {
+                line(name, "holds nothing");
+            }
+            for value in values {
+                line(&format!("{name} may hold"), value);
+            }
+        }
+        for (name, values) in &self.secure_boot_required {
+            for value in values {
+                line(&format!("{name} holds"), value);
             }
         }
         for (label, values) in [

@@ -316,7 +316,7 @@ fn test(context: &Context, file: &Path, device: Option<&String>) -> Outcome {
             other => return unexpected(&other),
         }
     }
-    context.show(&all, |all| tested_in_words(context, all))
+    context.show(&all, |all| tested_in_words(all))
 }
 
 /// The same for evidence in a file.
@@ -345,10 +345,10 @@ fn test_file(
             .collect(),
         count: settled.deviations.len() as u64,
     };
-    context.show(&vec![tested], |all| tested_in_words(context, all))
+    context.show(&vec![tested], |all| tested_in_words(all))
 }
 
-fn tested_in_words(context: &Context, all: &[TestView]) -> String {
+fn tested_in_words(all: &[TestView]) -> String {
     let mut out = String::new();
     for tested in all {
         let name = tested.name.as_ref().unwrap_or(&tested.id);
@@ -369,7 +369,7 @@ fn tested_in_words(context: &Context, all: &[TestView]) -> String {
             &format!("{name}: {now}, would be {would_be}{reasons}"),
         );
         for deviation in &tested.deviations {
-            out += &explain::of_deviation(context, deviation);
+            out += &explain::of_deviation(super::time::now(), deviation);
         }
         let shown = tested.deviations.len() as u64;
         if shown < tested.count {

@@ -11,12 +11,13 @@ pub(super) fn now() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// `3 min ago`.
+/// `3 min ago`. `now` is when it is said, not when this process started: the verifier may have written
+/// `then` while it was asked. Its clock is ours, so that only a clock that was set back shows the future.
 pub(super) fn ago(now: u64, then: u64) -> String {
-    let Some(passed) = now.checked_sub(then) else {
+    if then >= now.saturating_add(1000) {
         return "in the future".to_owned();
-    };
-    let seconds = passed / 1000;
+    }
+    let seconds = now.saturating_sub(then) / 1000;
     let (count, unit) = match seconds {
         0 => return "just now".to_owned(),
         1..=119 => (seconds, "s"),
@@ -82,6 +83,7 @@ mod tests {
         assert_eq!(of(120), "2 min ago");
         assert_eq!(of(7_200), "2 h ago");
         assert_eq!(of(172_800), "2 days ago");
-        assert_eq!(ago(1, 2), "in the future");
+        assert_eq!(ago(1, 1_000), "just now");
+        assert_eq!(ago(1, 1_001), "in the future");
     }
 }

@@ -3,10 +3,11 @@
 use std::fs;
 use std::path::Path;
 
+use mote_schemas::bootlog::{Guid, Signature};
 use proptest::prelude::*;
 
 use super::*;
-use crate::manifest::{Exclusion, Manifest};
+use crate::manifest::{Exclusion, KeyVariable, Manifest};
 
 fn sample(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -176,12 +177,24 @@ fn a_boot_reference_state_gives_what_must_be_started_and_names_the_rest() {
     );
     // Of PCR 0 nothing but this CRTM and firmware.
     assert_eq!(bytes(&boot.events[&0]), [0x11, 0x22]);
-    let left_out = imported.left_out.join("\n");
-    let says = [
-        "1 platform keys (\"pk\")",
-        "1 digests of machine owner keys (\"mokdig\")",
+    // PK may hold this certificate, KEK and db nothing; of dbx nothing is demanded.
+    let owner = Guid::parse("00000000-0000-0000-0000-000000000001").unwrap();
+    let of = |kind, data| {
+        let signature = Signature { kind, owner, data };
+        FileDigest(signature.digest().as_bytes().try_into().unwrap())
+    };
+    let pk = of(Guid::CERT_X509, &[0x30, 0]);
+    let allowed = [
+        (KeyVariable::Pk, vec![pk]),
+        (KeyVariable::Kek, vec![]),
+        (KeyVariable::Db, vec![]),
     ];
-    assert_eq!(imported.left_out, says, "{left_out}");
+    assert_eq!(boot.allowed_signatures, allowed.clone().into());
+    assert!(boot.required_signatures.is_empty());
+    // Of PCR 14 this list, and whether shim's keys are trusted, in each bank.
+    assert_eq!(boot.events[&14].len(), 1 + 2 * 4);
+    assert_eq!(boot.events[&14][0].as_bytes(), [0x33; 32]);
+    assert_eq!(imported.left_out, [""; 0]);
     manifest(&imported).with_boot(boot.clone()).unwrap();
 
     let changed = |from: &str, to: &str| {
@@ -207,6 +220,27 @@ fn a_boot_reference_state_gives_what_must_be_started_and_names_the_rest() {
         changed("\"platform_firmware\"", "\"firmware\"").what,
         "has no \"platform_firmware\""
     );
+    let error = changed("0-0000-000000000001", "0-000000000001");
+    assert_eq!(error.at, "$.pk[0].SignatureOwner", "{error}");
+    let error = changed("0x3000", "0x300");
+    assert_eq!(error.at, "$.pk[0].SignatureData", "{error}");
+    let error = changed("\"mokxdig\": []", "\"mokxdig\": [{\"sha1\": \"0x00\"}]");
+    assert_eq!(error.at, "$.mokxdig[0][\"sha1\"]", "{error}");
+
+    // dbx must hold digests of images, and certificates.
+    let listed = format!(
+        "\"dbx\": [{{\"SignatureOwner\": \"{owner}\", \"SignatureData\": \"0x{}\"}}, \
+         {{\"SignatureOwner\": \"{owner}\", \"SignatureData\": \"0x3000\"}}]",
+        "7".repeat(64)
+    );
+    let forbids = refstate::read(text.replace("\"dbx\": []", &listed).as_bytes()).unwrap();
+    let required = [of(Guid::CERT_SHA256, &[0x77; 32]), pk];
+    assert_eq!(
+        forbids.boot.required_signatures,
+        [(KeyVariable::Dbx, required.to_vec())].into()
+    );
+    assert_eq!(forbids.boot.allowed_signatures, allowed.into());
+    manifest(&forbids).with_boot(forbids.boot).unwrap();
 
     // Without Secure Boot GRUB measures the kernel as a file, under another name.
     let off = text
@@ -221,6 +255,11 @@ fn a_boot_reference_state_gives_what_must_be_started_and_names_the_rest() {
         );
     let off = refstate::read(off.as_bytes()).unwrap();
     assert!(!off.boot.secure_boot);
+    assert_eq!(
+        off.boot.allowed_signatures,
+        [(KeyVariable::Pk, vec![pk])].into(),
+        "without Secure Boot an empty list says nothing"
+    );
     assert_eq!(bytes(&off.boot.applications), [0xaa, 0xbb]);
     assert_eq!(bytes(&off.boot.kernels), [0xcc]);
     let left_out = off.left_out.join("\n");
@@ -239,15 +278,27 @@ fn sboms_give_their_files_and_say_which_have_no_digest() {
     let spdx = sbom::read(sample("image.spdx.json").as_bytes()).unwrap();
     assert_eq!(sorted(spdx.files.clone()), files);
     assert_eq!(spdx.name.as_deref(), Some("edge-image"));
-    assert_eq!(spdx.left_out, ["1 files without a SHA-256 checksum"]);
+    let left_out = [
+        "1 files without a SHA-256 checksum",
+        "1 packages, which are no files",
+    ];
+    assert_eq!(spdx.left_out, left_out);
     let cyclonedx = sbom::read(sample("image.cdx.json").as_bytes()).unwrap();
     assert_eq!(sorted(cyclonedx.files.clone()), files);
     assert_eq!(cyclonedx.version.as_deref(), Some("1.4"));
-    assert_eq!(cyclonedx.left_out, ["1 files without a SHA-256 hash"]);
+    let left_out = [
+        "1 files without a SHA-256 hash",
+        "1 components that are no files",
+    ];
+    assert_eq!(cyclonedx.left_out, left_out);
     let spdx3 = sbom::read(sample("image.spdx3.json").as_bytes()).unwrap();
     assert_eq!(sorted(spdx3.files.clone()), files);
     assert_eq!(spdx3.name.as_deref(), Some("edge-image"));
-    let left_out = ["1 files without a sha256 hash", "1 files of source code"];
+    let left_out = [
+        "1 files without a sha256 hash",
+        "1 files of source code",
+        "1 packages, which are no files",
+    ];
     assert_eq!(spdx3.left_out, left_out);
     for imported in [spdx, cyclonedx, spdx3] {
         manifest(&imported);

@@ -16,8 +16,10 @@
 //! | | | `configuration` | debug state, authorised boot, what could not be appraised |
 //!
 //! Evidence of a TPM has the first three, a token the last. A missing claim is not made. A module that has compared
-//! nothing with anything (`boot` where no manifest says how to boot) claims 0 and has status none; it
-//! does not weigh in the status of the whole, which is that of the worst module. What speaks for a device
+//! nothing with anything claims 0 and has status none. The status of the whole is that of the worst module; one
+//! of status none does not weigh where its policy gives it nothing to compare (`boot` where no manifest says how
+//! to boot), and otherwise keeps the whole from affirming (`ima` where manifests name files and the device has
+//! measured none): AR4SI's none is no assertion, and who speaks is not enough where more was asked. What speaks for a device
 //! does so until its evidence is older than its policy allows (`exp`); of a result made after that nothing is left but
 //! what speaks against it. The device is the subject (`sub`), in 32 hex digits. Reasons stand
 //! in `ear_verifier_claims`, as `mote.reasons`, with the module whose they are.
@@ -60,7 +62,7 @@ pub struct AttestationResult {
     pub issued: u64,
     /// When it stops being one, Unix seconds; one in which nothing speaks for a device does not.
     pub expires: Option<u64>,
-    /// What it comes down to: the tier of the worst module.
+    /// What it comes down to: the tier of the worst module; not affirming if one is silent that should not be.
     pub status: Tier,
     /// What each module says; at least one.
     pub modules: Vec<Module>,
@@ -148,6 +150,12 @@ impl AttestationResult {
         }
         let statuses = result.modules.iter().map(Module::status);
         result.status = statuses.max().unwrap_or_default();
+        let silent = |module: &Module| {
+            module.status() == Tier::None && module::is_expected(module.id, policy)
+        };
+        if result.status == Tier::Affirming && result.modules.iter().any(silent) {
+            result.status = Tier::None;
+        }
         result
     }
 

@@ -54,6 +54,17 @@ impl ModuleId {
     }
 }
 
+/// Whether the policy gives this module something to compare with, so that nothing speaks for a device of
+/// which it says nothing.
+pub(super) fn is_expected(id: ModuleId, policy: &EffectivePolicy) -> bool {
+    match id {
+        ModuleId::Ima => policy.expects_files(),
+        ModuleId::Boot => !compared(policy.boot()).is_empty(),
+        // These prove who speaks.
+        ModuleId::Tpm | ModuleId::Token => true,
+    }
+}
+
 /// What one module came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Module {
@@ -165,7 +176,8 @@ fn unblemished(
         }
         ModuleId::Token => own(value::AFFIRMING),
         ModuleId::Ima => {
-            let measured = record.boot.as_ref().is_some_and(|boot| boot.certified > 0);
+            // The kernel's first record, `boot_aggregate`, is none of a file.
+            let measured = record.boot.as_ref().is_some_and(|boot| boot.certified > 1);
             let compared = measured && !policy.manifests().is_empty();
             own(if compared {
                 value::AFFIRMING

@@ -26,9 +26,12 @@ fn booting(boot: BootExpectations, pcrs: StaticPcrs) -> EffectivePolicy {
         digests: vec![FileDigest([1; 32])],
     };
     let manifest = Manifest::new("edge", "1", None, vec![file], vec![], pcrs);
-    let manifest = manifest.unwrap().with_boot(boot).unwrap();
+    allowing(&manifest.unwrap().with_boot(boot).unwrap())
+}
+
+fn allowing(manifest: &Manifest) -> EffectivePolicy {
     let key = SigningKey::generate().unwrap();
-    let signed = SignedManifest::parse(&sign(&manifest, &key).unwrap()).unwrap();
+    let signed = SignedManifest::parse(&sign(manifest, &key).unwrap()).unwrap();
     let verified = signed.verify(&[key.public_key().clone()]).unwrap();
     EffectivePolicy::allowing(ReferenceValues::new([&verified]).unwrap())
 }
@@ -52,7 +55,7 @@ fn record(by: &str) -> DeviceRecord {
             clock_safe: true,
             since: 1,
             quoted_at: QUOTED,
-            certified: 1,
+            certified: 2,
             pcrs: vec![],
             log_pcrs: 0,
             outstanding: None,
@@ -168,9 +171,66 @@ fn a_module_that_has_compared_nothing_affirms_nothing() {
         device.boot.as_mut().unwrap().content.policy = Some([9; 32]);
         assert_eq!(of(&device, &good, &policy)[1], ("boot", none));
     }
-    // No record, no word about files.
-    device.boot.as_mut().unwrap().certified = 0;
-    assert_eq!(of(&device, &good, &POLICY)[2], ("ima", none));
+    // No record but `boot_aggregate`, no word about files.
+    for certified in [0, 1] {
+        device.boot.as_mut().unwrap().certified = certified;
+        assert_eq!(of(&device, &good, &POLICY)[2], ("ima", none));
+    }
+}
+
+#[test]
+fn a_silent_module_that_the_policy_wants_to_hear_keeps_the_whole_from_affirming() {
+    let good = verdict(Tier::Affirming, &[]);
+    let of = |device: &DeviceRecord, tier: Tier, policy: &EffectivePolicy| {
+        let verdict = VerdictRecord {
+            tier,
+            ..good.clone()
+        };
+        AttestationResult::new(DEVICE, device, Some(&verdict), policy, QUOTED, None)
+    };
+    let mut device = record("ek-certificate");
+    assert_eq!(
+        of(&device, Tier::Affirming, &POLICY).status,
+        Tier::Affirming
+    );
+    device.boot.as_mut().unwrap().certified = 1;
+    let bare = of(&device, Tier::Affirming, &POLICY);
+    let modules = [
+        ("tpm", Tier::Affirming),
+        ("boot", Tier::None),
+        ("ima", Tier::None),
+    ];
+    assert_eq!(statuses(&bare), modules);
+    assert_eq!(
+        bare.status,
+        Tier::None,
+        "files are expected, none was measured"
+    );
+    assert_eq!(bare.to_json()["ear_status"], "none");
+    // What speaks against it does so all the same.
+    assert_eq!(of(&device, Tier::Warning, &POLICY).status, Tier::Warning);
+
+    // A manifest of the boot alone wants no files; what it does want, must have been compared.
+    let secure = BootExpectations {
+        secure_boot: true,
+        ..BootExpectations::default()
+    };
+    let manifest = Manifest::new("edge", "1", None, vec![], vec![], StaticPcrs::new());
+    let policy = allowing(&manifest.unwrap().with_boot(secure).unwrap());
+    assert!(!policy.expects_files());
+    device.boot.as_mut().unwrap().content.policy = Some(*policy.id());
+    assert_eq!(
+        of(&device, Tier::Affirming, &policy).status,
+        Tier::Affirming
+    );
+    device.boot.as_mut().unwrap().content.policy = Some([9; 32]);
+    assert_eq!(of(&device, Tier::Affirming, &policy).status, Tier::None);
+    // Without any manifest nothing is expected: what that weighs, is the policy's to say.
+    let policy = EffectivePolicy::allowing(ReferenceValues::new([]).unwrap());
+    assert_eq!(
+        of(&device, Tier::Affirming, &policy).status,
+        Tier::Affirming
+    );
 }
 
 #[test]
@@ -274,7 +334,7 @@ proptest! {
     fn the_status_is_that_of_the_worst_module_and_never_better_than_the_verdict(
         tier in prop::sample::select(vec![Tier::Affirming, Tier::Warning, Tier::Contraindicated]),
         reasons in prop::sample::subsequence(Reason::ALL, 0..5),
-        certified in 0u64..2,
+        certified in 0u64..3,
         late in 0u64..200_000_000,
         token in any::<bool>(),
     ) {
@@ -299,9 +359,10 @@ proptest! {
         let now = QUOTED + late;
         let result = result(&device, Some(&verdict(tier, &reasons)), now);
         let worst = result.modules.iter().map(Module::status).max().unwrap();
-        prop_assert_eq!(result.status, worst);
+        let files_missing = !token && certified < 2 && worst == Tier::Affirming;
+        prop_assert_eq!(result.status, if files_missing { Tier::None } else { worst });
         let stale = late > 86_400_000;
-        if !stale {
+        if !stale && !files_missing {
             prop_assert!(result.status >= tier);
         }
         prop_assert_eq!(result.modules.len(), if token { 1 } else { 3 });

@@ -13,8 +13,9 @@ use mote_schemas::coap::{Assembler, Block, Body, Code, option};
 use mote_schemas::limits::MAX_MESSAGE;
 use mote_schemas::time::Instant;
 
+use super::echo::ECHO;
 use super::outcome::Outcome;
-use super::{Internal, on_the_heap};
+use super::{Engine, Internal, Now, Peer, on_the_heap};
 
 /// Requests that may be in the making at once: 160 kB. A device takes seconds to send one.
 const REQUESTS: usize = 64;
@@ -146,6 +147,49 @@ impl<'b> Blocks<'b> {
     /// Whether memory is needed to answer.
     pub(super) fn are_used(&self) -> bool {
         self.request.is_some() || self.reply.is_some_and(|block| block.number > 0)
+    }
+}
+
+/// A request in the clear, all of it.
+pub(super) struct Whole<'b> {
+    pub(super) blocks: Blocks<'b>,
+    /// What the peer has yet to return to show that it receives what is sent to it; `None` if it has.
+    pub(super) challenge: Option<[u8; ECHO]>,
+    pub(super) payload: Cow<'b, [u8]>,
+}
+
+impl Engine {
+    /// All of a request in the clear, once it is there; until then, what to answer. Before any memory or
+    /// public-key work, and before anything longer than the request: does the peer receive at this address?
+    pub(super) fn whole<'b>(
+        &mut self,
+        now: Now,
+        peer: &Peer,
+        body: &Body<'b>,
+    ) -> Result<Whole<'b>, Outcome> {
+        let blocks = Blocks::of(body).ok_or_else(|| Outcome::clear(Code::BAD_REQUEST))?;
+        let challenge = self.echo_for(now, peer, body);
+        if let Some(challenge) = &challenge
+            && blocks.are_used()
+        {
+            return Err(Outcome::clear(Code::UNAUTHORIZED).option(option::ECHO, challenge));
+        }
+        let transfers = &mut self.transfers;
+        let payload = transfers.whole(now.monotonic, peer, &blocks, body.payload())?;
+        Ok(Whole {
+            blocks,
+            challenge,
+            payload,
+        })
+    }
+
+    fn echo_for(&self, now: Now, peer: &Peer, body: &Body<'_>) -> Option<[u8; ECHO]> {
+        let Peer::Udp(address) = peer else {
+            return None;
+        };
+        let echo = body.option(option::ECHO).map(|echo| echo.value);
+        let accepted = echo.is_some_and(|echo| self.echo.accepts(address, now.monotonic, echo));
+        (!accepted).then(|| self.echo.challenge(address, now.monotonic))
     }
 }
 

@@ -17,6 +17,7 @@ use mote_schemas::reason::Reason;
 use mote_schemas::tpm::{HashAlg, hash};
 
 use super::attest::{Attestation, Standing};
+use super::channel::Channel;
 use super::evidence::Answer;
 use super::outcome::Refusal;
 use super::{Engine, Internal, Now};
@@ -128,10 +129,11 @@ impl Engine {
     pub(super) fn boot_part(
         &mut self,
         now: Now,
-        device: DeviceId,
+        channel: &Channel,
         mut record: DeviceRecord,
         payload: &[u8],
     ) -> Answer {
+        let device = channel.record.device;
         let part: BootPart<'_> = match cbor::decode(payload) {
             Ok(part) => part,
             Err(error) => return Ok(Err(error.into())),
@@ -175,7 +177,7 @@ impl Engine {
         if let Some(refusal) = refusal {
             return Ok(Err(refusal));
         }
-        let attestation = Attestation::new(self, now, device, record)?;
+        let attestation = Attestation::new(self, now, device, record, channel.quoted)?;
         let standing = attestation.stands()?;
         self.reply(&standing, None, None).map(Ok)
     }

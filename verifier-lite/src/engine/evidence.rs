@@ -93,7 +93,7 @@ impl Engine {
             .and_then(|digest| digest.get().try_into().ok());
         pending.channel.record.boot_log = boot_log;
         pending.channel.record.deletes = open.anchor.map(|_| true);
-        let mut attestation = Attestation::new(self, now, device, record)?;
+        let mut attestation = Attestation::new(self, now, device, record, false)?;
         attestation.must_be_durable();
         let mut first = None;
         let mut standing = if attestation.is_admitted() {
@@ -161,7 +161,7 @@ impl Engine {
                 self.beat(now, kid, channel, record, payload)
             }
             Code::POST if body.path_is(&[path::BOOT]) => {
-                self.boot_part(now, device, record, payload)
+                self.boot_part(now, channel, record, payload)
             }
             Code::POST if body.path_is(&[path::RECORD]) => {
                 self.record_part(now, channel, record, payload)
@@ -178,7 +178,8 @@ impl Engine {
             Ok(log) => log,
             Err(error) => return Ok(Err(error.into())),
         };
-        let mut attestation = Attestation::new(self, now, channel.record.device, record)?;
+        let mut attestation =
+            Attestation::new(self, now, channel.record.device, record, channel.quoted)?;
         let mut standing = if attestation.is_admitted() {
             if let Err(refusal) = attestation.append(log.from, &log.entries)? {
                 return Ok(Err(refusal));
@@ -190,7 +191,6 @@ impl Engine {
         } else {
             Standing::pending_admission()
         };
-        attestation.miss_quote(&mut standing, channel.quoted);
         attestation.release(&mut standing, channel.record.deletes == Some(true));
         let (changes, durability) = attestation.finish();
         self.store.commit(&changes, durability)?;
@@ -215,7 +215,8 @@ impl Engine {
         let known = session.nonces.iter().position(|nonce| nonce.id == id);
         let nonce = known.map(|at| session.nonces.remove(at));
         let Some(nonce) = nonce.filter(|nonce| now.unix < nonce.expires) else {
-            let standing = Attestation::new(self, now, device, record)?.nonce_expired()?;
+            let attestation = Attestation::new(self, now, device, record, channel.quoted)?;
+            let standing = attestation.nonce_expired()?;
             let fresh = self.next_nonce(now, &mut session, id)?;
             let change = Change::PutSession(*kid, session.clone());
             self.store.commit(&[change], Durability::Batched)?;
@@ -227,7 +228,7 @@ impl Engine {
             Ok(key) => key,
             Err(refusal) => return Ok(Err(refusal)),
         };
-        let mut attestation = Attestation::new(self, now, device, record)?;
+        let mut attestation = Attestation::new(self, now, device, record, channel.quoted)?;
         let taken = match &beat.quote {
             Quote::Full(quote) => {
                 let quote = (quote.attest.get(), quote.signature.get());
@@ -258,7 +259,7 @@ impl Engine {
                 let records = attestation.wanted_in_full();
                 let before = self.store.device(&device)?;
                 let before = before.ok_or(Internal::Other("a device is gone"))?;
-                attestation = Attestation::new(self, now, device, before)?;
+                attestation = Attestation::new(self, now, device, before, channel.quoted)?;
                 if records.is_empty() {
                     attestation.full_quote_wanted()?
                 } else {
@@ -315,18 +316,11 @@ impl Engine {
             }
         };
         DeviceRecord {
-            ek_public: keys.ek_public.clone(),
-            ak_public: keys.ak_public.clone(),
             ek_certificate: keys.ek_certificate.clone(),
-            name: None,
-            enrolled_at: now.unix,
             admission,
-            boot: None,
             last_seen: Some(now.unix),
-            session: None,
-            software: None,
-            token: None,
             certificate_fault,
+            ..DeviceRecord::new(keys.ek_public.clone(), keys.ak_public.clone(), now.unix)
         }
     }
 

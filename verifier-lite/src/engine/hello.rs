@@ -23,9 +23,8 @@ use mote_schemas::transcript::{HelloDigest, Transcript};
 use rustls_pki_types::UnixTime;
 use zeroize::Zeroizing;
 
-use super::blockwise::Blocks;
+use super::blockwise::Whole;
 use super::channel::{Channel, RESERVE};
-use super::echo::ECHO;
 use super::outcome::{Outcome, Refusal};
 use super::{Engine, Internal, Now, Peer, random};
 use crate::admission::Admission as Decision;
@@ -130,22 +129,12 @@ impl Engine {
                 Refusal::new(reason, &detail.to_string()),
             ))
         };
-        let Some(blocks) = Blocks::of(body) else {
-            return Ok(Outcome::clear(Code::BAD_REQUEST));
-        };
-        // Before any memory or public-key work, and before anything longer than the request: does the
-        // peer receive at this address?
-        let challenge = self.echo_for(now, &peer, body);
-        if let Some(challenge) = &challenge
-            && blocks.are_used()
-        {
-            return Ok(Outcome::clear(Code::UNAUTHORIZED).option(option::ECHO, challenge));
-        }
-        let whole = self
-            .transfers
-            .whole(now.monotonic, &peer, &blocks, body.payload());
-        let payload = match whole {
-            Ok(payload) => payload,
+        let Whole {
+            blocks,
+            challenge,
+            payload,
+        } = match self.whole(now, &peer, body) {
+            Ok(whole) => whole,
             Err(answer) => return Ok(answer),
         };
         let hello: Hello<'_> = match cbor::decode(&payload) {
@@ -214,16 +203,6 @@ impl Engine {
                 Ok(Outcome::refused(Code::FORBIDDEN, refusal).for_verified_address())
             }
         }
-    }
-
-    /// What this peer has to return to show that it receives what is sent to it; `None` if it has.
-    pub(super) fn echo_for(&self, now: Now, peer: &Peer, body: &Body<'_>) -> Option<[u8; ECHO]> {
-        let Peer::Udp(address) = peer else {
-            return None;
-        };
-        let echo = body.option(option::ECHO).map(|echo| echo.value);
-        let accepted = echo.is_some_and(|echo| self.echo.accepts(address, now.monotonic, echo));
-        (!accepted).then(|| self.echo.challenge(address, now.monotonic))
     }
 
     /// Makes a challenge for these keys and remembers it; the reply's COSE_Sign1.

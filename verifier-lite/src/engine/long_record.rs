@@ -36,7 +36,7 @@ impl Engine {
             Ok(part) => part,
             Err(error) => return Ok(Err(error.into())),
         };
-        let mut attestation = Attestation::new(self, now, device, record)?;
+        let mut attestation = Attestation::new(self, now, device, record, channel.quoted)?;
         if !attestation.is_admitted() {
             return self
                 .reply(&Standing::pending_admission(), None, None)
@@ -97,7 +97,6 @@ impl Engine {
             Ok(standing) => standing,
             Err(refusal) => return Ok(Err(refusal)),
         };
-        attestation.miss_quote(&mut standing, channel.quoted);
         attestation.release(&mut standing, channel.record.deletes == Some(true));
         let (mut changes, durability) = attestation.finish();
         changes.push(Change::DropBootUpload(upload));

@@ -28,7 +28,7 @@ use mote_schemas::message::{
 };
 use mote_schemas::reason::Reason;
 
-use super::blockwise::Blocks;
+use super::blockwise::Whole;
 use super::outcome::{Outcome, Refusal};
 use super::{Engine, Internal, Now, Peer};
 use crate::evidence::token::{Hints, verify_endorsed, verify_stored};
@@ -90,20 +90,12 @@ impl Engine {
             );
             return Ok(Outcome::refused(Code::UNSUPPORTED_CONTENT_FORMAT, refusal));
         }
-        let Some(blocks) = Blocks::of(body) else {
-            return Ok(Outcome::clear(Code::BAD_REQUEST));
-        };
-        let challenge = self.echo_for(now, &peer, body);
-        if let Some(challenge) = &challenge
-            && blocks.are_used()
-        {
-            return Ok(Outcome::clear(Code::UNAUTHORIZED).option(option::ECHO, challenge));
-        }
-        let whole = self
-            .transfers
-            .whole(now.monotonic, &peer, &blocks, body.payload());
-        let payload = match whole {
-            Ok(payload) => payload,
+        let Whole {
+            blocks,
+            challenge,
+            payload,
+        } = match self.whole(now, &peer, body) {
+            Ok(whole) => whole,
             Err(answer) => return Ok(answer),
         };
         let refused = |refusal: Refusal| {

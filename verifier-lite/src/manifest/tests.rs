@@ -55,6 +55,15 @@ fn with_boot() -> Manifest {
             initrds: vec![digest(5, HashAlg::Sha512), digest(5, HashAlg::Sha512)],
             command_lines: vec!["root=* quiet".into(), "quiet".into()],
             events: [(5, vec![digest(6, HashAlg::Sha256)])].into(),
+            allowed_signatures: [
+                (
+                    KeyVariable::Db,
+                    vec![FileDigest([4; 32]), FileDigest([3; 32])],
+                ),
+                (KeyVariable::Kek, vec![]),
+            ]
+            .into(),
+            required_signatures: [(KeyVariable::Dbx, vec![FileDigest([5; 32])])].into(),
         })
         .unwrap()
 }
@@ -103,6 +112,10 @@ fn boot_expectations_that_no_boot_could_meet_are_refused() {
         },
         BootExpectations {
             keys: [(KeyVariable::Db, vec![])].into(),
+            ..BootExpectations::default()
+        },
+        BootExpectations {
+            required_signatures: [(KeyVariable::Dbx, vec![])].into(),
             ..BootExpectations::default()
         },
     ] {

@@ -211,6 +211,11 @@ impl EffectivePolicy {
         self.references.manifests()
     }
 
+    /// Whether a manifest says which files may run: then a device has to measure some.
+    pub fn expects_files(&self) -> bool {
+        !self.nothing && !self.references.is_empty()
+    }
+
     /// The firmware that it allows, one entry for each version.
     pub fn firmware(&self) -> &[FirmwareReference] {
         if self.nothing {

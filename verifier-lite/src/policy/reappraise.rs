@@ -6,7 +6,6 @@
 use log::warn;
 use mote_schemas::ima::Endian;
 use mote_schemas::reason::Reason;
-use mote_schemas::tpm::HashAlg;
 
 use super::{EffectivePolicy, Settled, reason_is_of_content, settle};
 use crate::appraise::{ReferenceLookup, appraise_next};
@@ -65,18 +64,7 @@ pub fn evaluate(
         return Ok(None);
     };
     let records = load(store, device, boot)?;
-    let state = LogState {
-        records: boot.certified,
-        log_pcrs: boot.log_pcrs,
-        padded: boot
-            .padded_banks
-            .iter()
-            .flatten()
-            .filter_map(|alg| HashAlg::from_u16(*alg))
-            .collect(),
-        values: crate::prefix::values_of(&boot.pcrs),
-    };
-    let certified = match Certified::replayed(state, records) {
+    let certified = match Certified::replayed(LogState::of(boot), records) {
         Ok(certified) => certified,
         Err(error) => {
             warn!("device {device}: the stored log: {error}");

@@ -82,6 +82,24 @@ pub struct DeviceRecord {
 }
 
 impl DeviceRecord {
+    /// A device that has just been enrolled, and waits for admission. One without a TPM has neither key.
+    pub fn new(ek_public: Vec<u8>, ak_public: Vec<u8>, enrolled_at: u64) -> Self {
+        DeviceRecord {
+            ek_public,
+            ak_public,
+            ek_certificate: None,
+            name: None,
+            enrolled_at,
+            admission: Admission::Pending,
+            boot: None,
+            last_seen: None,
+            session: None,
+            software: None,
+            token: None,
+            certificate_fault: None,
+        }
+    }
+
     /// When the evidence came that its verdict rests on; `None`: there is none.
     pub fn evidence_at(&self) -> Option<u64> {
         let quoted = self.boot.as_ref().map(|boot| boot.quoted_at);

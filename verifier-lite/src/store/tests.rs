@@ -11,11 +11,8 @@ const B: DeviceId = DeviceId([0xB; 16]);
 
 fn device() -> DeviceRecord {
     DeviceRecord {
-        ek_public: vec![1; 90],
-        ak_public: vec![2; 88],
         ek_certificate: Some(vec![3; 700]),
         name: Some("gate 7".into()),
-        enrolled_at: 1_000,
         admission: Admission::Admitted {
             by: "ann".into(),
             at: 2_000,
@@ -61,8 +58,7 @@ fn device() -> DeviceRecord {
         last_seen: Some(4_000),
         session: Kid::new(b"kid"),
         software: Some("mote-agent 0.1.0".into()),
-        token: None,
-        certificate_fault: None,
+        ..DeviceRecord::new(vec![1; 90], vec![2; 88], 1_000)
     }
 }
 

@@ -1,5 +1,7 @@
 //! What a boot event log proves, and what manifests say about it: on logs recorded from real firmware.
 
+mod signatures;
+
 use std::collections::BTreeMap;
 
 use crate::device::{Device, Pcrs};
@@ -133,6 +135,7 @@ fn whole() -> BootExpectations {
         initrds: vec![sha256(INITRD)],
         command_lines: vec![CMDLINE.to_owned()],
         events: BTreeMap::from([(5, pcr5)]),
+        ..BootExpectations::default()
     }
 }
 

@@ -172,21 +172,14 @@ pub(crate) fn device_logging(dir: &TempDir, logged: Vec<StoredRecord>, padded: b
         boot_log: None,
     };
     let device = DeviceRecord {
-        ek_public: vec![1; 90],
-        ak_public: vec![2; 90],
-        ek_certificate: None,
         name: Some("gate-7".into()),
-        enrolled_at: then,
         admission: Admission::Admitted {
             by: "ek-certificate".into(),
             at: then,
         },
         boot: Some(boot),
         last_seen: Some(then),
-        session: None,
-        software: None,
-        token: None,
-        certificate_fault: None,
+        ..DeviceRecord::new(vec![1; 90], vec![2; 90], then)
     };
     let mut changes = vec![Change::PutDevice(GATE, device)];
     let ids = records.iter().map(RecordId::of).collect();

@@ -278,18 +278,11 @@ fn now() -> u64 {
 fn store(dir: &TempDir) -> RedbStore {
     let minutes = |n: u64| now() - n * 60_000 - 500;
     let device = |admission, boot| DeviceRecord {
-        ek_public: vec![1; 90],
-        ak_public: vec![2; 90],
-        ek_certificate: None,
-        name: None,
-        enrolled_at: minutes(9),
         admission,
         boot,
         last_seen: Some(minutes(3)),
-        session: None,
         software: Some("mote-agent 0.1.0".into()),
-        token: None,
-        certificate_fault: None,
+        ..DeviceRecord::new(vec![1; 90], vec![2; 90], minutes(9))
     };
     let boot = BootState {
         number: 1,

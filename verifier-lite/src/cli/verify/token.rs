@@ -111,7 +111,7 @@ impl Report {
                 .iter()
                 .filter(|found| found.reason == *reason);
             for found in all.take(SHOWN) {
-                out.push_str(&explain::of_deviation(context, &found.deviation));
+                out.push_str(&explain::of_deviation(context.now, &found.deviation));
             }
         }
         out

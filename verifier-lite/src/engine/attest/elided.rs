@@ -3,10 +3,12 @@
 use mote_schemas::message::{Beat, ElidedQuote};
 use mote_schemas::tpm::{Baseline, PcrSelection};
 
-use super::{Attestation, clock_of, log_state};
+use super::Attestation;
+use super::quote::clock_of;
 use crate::elided::{last_digests, rebuild};
 use crate::engine::Internal;
 use crate::engine::outcome::Refusal;
+use crate::prefix::LogState;
 use crate::quote::VerifiedQuote;
 use crate::signature::VerifyingKey;
 use crate::store::{BootState, Quoted};
@@ -37,7 +39,7 @@ impl Attestation<'_> {
         let changes = beat.changes.unwrap_or_default();
         let digests = match &self.record.boot {
             Some(boot) if changes.pcr_digest.is_none() => last_digests(
-                &log_state(boot),
+                &LogState::of(boot),
                 &self.uncertified(boot)?,
                 &baseline.selection,
                 key.hash(),

@@ -4,10 +4,10 @@
 
 use log::debug;
 use mote_schemas::limits::MAX_IMA_TEMPLATE_DATA;
-use mote_schemas::message::{Entries, Item, PreviousPath, Ranges, Tier, Wants};
+use mote_schemas::message::{Entries, Item, PreviousPath, Ranges};
 use mote_schemas::reason::Reason;
 
-use super::{Attestation, Standing};
+use super::Attestation;
 use crate::engine::Internal;
 use crate::engine::outcome::Refusal;
 use crate::store::{Change, Record};
@@ -122,21 +122,14 @@ impl Attestation<'_> {
         Ok(Ok(()))
     }
 
-    /// Asks for a quote instead of giving the verdict, where records are here that none covers and this
-    /// process has taken none in the session (`quoted`): the one that they belong to was stored in a
-    /// batch, perhaps, and lost when the process before this one ended. Otherwise they are what the list
-    /// has grown by since its quote.
-    pub(in crate::engine) fn miss_quote(&self, standing: &mut Standing, quoted: bool) {
+    /// Whether records are here that no quote covers, and this process has taken none in the session: the
+    /// one that they belong to was stored in a batch, perhaps, and lost when the process before this one
+    /// ended. Otherwise they are what the list has grown by since its quote.
+    pub(super) fn misses_quote(&self) -> bool {
         let boot = self.record.boot.as_ref();
         let bare =
             boot.is_some_and(|boot| boot.outstanding.is_none() && self.received() > boot.certified);
-        if bare && !quoted {
-            debug!("device {}: records without their quote", self.device);
-            standing.tier = Tier::None;
-            standing.reasons = vec![Reason::QuoteOutstanding];
-            // Of these two, the first has the device send a heartbeat as soon as its list is here.
-            standing.wants = Wants::PCR_VALUES.and(Wants::FULL_QUOTE);
-        }
+        bare && !self.quoted
     }
 
     /// The records that are wanted in full: those that could not be resolved, or, after a wrong

@@ -251,23 +251,10 @@ fn is_short(record: &DeviceRecord) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{Admission, BootState, Secret};
+    use crate::store::{BootState, Secret};
 
     fn device(n: u64) -> DeviceRecord {
-        DeviceRecord {
-            ek_public: Vec::new(),
-            ak_public: Vec::new(),
-            ek_certificate: None,
-            name: None,
-            enrolled_at: n,
-            admission: Admission::Pending,
-            boot: None,
-            last_seen: None,
-            session: None,
-            software: None,
-            token: None,
-            certificate_fault: None,
-        }
+        DeviceRecord::new(Vec::new(), Vec::new(), n)
     }
 
     fn id(n: usize) -> DeviceId {
