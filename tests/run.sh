@@ -91,8 +91,8 @@ step_cross() {
 # test, which builds the packages anew.
 run_tests() {
   if cargo nextest --version >/dev/null 2>&1; then
-    # Doc tests are not nextest's; step_unit runs them.
-    cargo nextest run "${workspace[@]}" --no-fail-fast --no-tests=pass -E "$1"
+    # Two for each processor, for many wait for a TPM or a time. Doc tests are not nextest's; step_unit runs them.
+    cargo nextest run "${workspace[@]}" --no-fail-fast --no-tests=pass --test-threads $(($(nproc) * 2)) -E "$1"
   else
     cargo test --locked --no-fail-fast "${@:2}"
   fi

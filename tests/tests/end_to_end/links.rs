@@ -171,6 +171,7 @@ struct Seen {
     /// Largest datagram of a hello or its answer.
     largest: AtomicUsize,
     blocks: [AtomicUsize; 2],
+    lost: AtomicUsize,
 }
 
 /// A path that loses, repeats and swaps datagrams now and then, and looks into those in the clear.
@@ -199,7 +200,8 @@ fn narrow(verifier: SocketAddr, stop: Arc<AtomicBool>) -> (SocketAddr, Arc<Seen>
             });
             look(&buffer[..len], &report);
             count += 1;
-            if count % 23 == 0 {
+            if count % 61 == 0 {
+                report.lost.fetch_add(1, Ordering::Relaxed);
                 continue;
             }
             far.send(&buffer[..len]).unwrap();
@@ -210,7 +212,9 @@ fn narrow(verifier: SocketAddr, stop: Arc<AtomicBool>) -> (SocketAddr, Arc<Seen>
             while let Ok(len) = far.recv(&mut answer) {
                 look(&answer[..len], &report);
                 count += 1;
-                if count % 29 != 0 {
+                if count % 67 == 0 {
+                    report.lost.fetch_add(1, Ordering::Relaxed);
+                } else {
                     socket.send_to(&answer[..len], from).unwrap();
                 }
                 if count % 5 != 0 {
@@ -255,7 +259,8 @@ fn hello_with_an_ek_certificate_passes_through_datagrams_of_64_bytes() {
         .configure(
             &path.to_string(),
             &key.display().to_string(),
-            "datagram = 64\n",
+            // Each loss costs a second or more.
+            "datagram = 64\nack_timeout = 1\n",
         )
         .unwrap();
     trusted(&once(&device, &[]));
@@ -268,4 +273,6 @@ fn hello_with_an_ek_certificate_passes_through_datagrams_of_64_bytes() {
         received.load(Ordering::Relaxed),
     );
     assert!(sent >= 30 && received >= 10, "{sent} and {received} blocks");
+    let lost = seen.lost.load(Ordering::Relaxed);
+    assert!(lost >= 4, "{lost} datagrams lost");
 }
