@@ -66,6 +66,9 @@ step_qemu() { tests/qemu/x86.sh; }
 # A kernel from another suite, which can delete records of its measurement list.
 step_deletion() { tests/qemu/deletion.sh; }
 
+# Waits for a watchdog: a minute of nothing.
+step_systemd() { tests/qemu/systemd.sh; }
+
 step_arm64() { tests/qemu/arm64.sh; }
 
 step_coverage() { tests/coverage.sh; }
@@ -94,8 +97,8 @@ for script in tests/interop/*.sh; do
   if [ -x "$script" ]; then every+=("interop-$(basename "$script" .sh)"); fi
 done
 every+=(demo service qemu deletion cross)
-# Minutes of optimised builds, and a kernel: only with --all, or by name.
-long=(size arm64 coverage)
+# Minutes of optimised builds, a kernel, a watchdog: only with --all, or by name.
+long=(size systemd arm64 coverage)
 
 chosen=("${every[@]}")
 filters=()

@@ -181,29 +181,6 @@ impl CommandLine {
     }
 }
 
-/// tpm2-tss writes to standard error on its own, unless `TSS2_LOG` tells it not to. A process
-/// cannot safely change its own environment, so this one starts over with it. Returns only if that
-/// was done already, or cannot be done.
-#[cfg(feature = "esapi")]
-pub fn silence_tpm2_tss() {
-    use std::os::unix::process::CommandExt;
-
-    const VARIABLE: &str = "TSS2_LOG";
-    if std::env::var_os(VARIABLE).is_some() {
-        return;
-    }
-    let mut arguments = std::env::args_os();
-    let (Some(name), Ok(program)) = (arguments.next(), std::env::current_exe()) else {
-        return;
-    };
-    let error = std::process::Command::new(program)
-        .arg0(name)
-        .args(arguments)
-        .env(VARIABLE, "all+none")
-        .exec();
-    log::debug!("starting over with {VARIABLE}: {error}");
-}
-
 fn unknown(flag: &str) -> String {
     const OTHERS: [&str; 5] = ["config", "check-config", "probe", "help", "version"];
     let names: Vec<String> = SETTINGS

@@ -19,6 +19,7 @@
 //!
 //! Only [`evidence_file`] opens a file for writing, when told to: keys live in RAM, and the kernel's list is
 //! the queue.
+#![cfg_attr(not(feature = "esapi"), forbid(unsafe_code))]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod account;
@@ -27,10 +28,6 @@ pub mod cli;
 pub mod config;
 pub mod evidence_file;
 pub mod exit;
-#[cfg(feature = "tls")]
-pub mod link;
-#[cfg(not(feature = "tls"))]
-#[path = "link_poll.rs"]
 pub mod link;
 pub mod log_line;
 pub mod measurement_log;

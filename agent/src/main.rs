@@ -1,17 +1,17 @@
 //! Wires configuration, TPM and session together; everything else is in the library.
 
+#![forbid(unsafe_code)]
+
 use std::io;
 use std::process::ExitCode;
 
-#[cfg(feature = "esapi")]
-use mote_agent::cli;
 use mote_agent::cli::CommandLine;
 use mote_agent::exit::Exit;
 use mote_agent::{log_line, run, tpm};
 
 fn main() -> ExitCode {
     #[cfg(feature = "esapi")]
-    cli::silence_tpm2_tss();
+    tpm::libraries::prepare();
     match attest() {
         Ok(exit) => exit.into(),
         Err(error) => {

@@ -2,15 +2,13 @@
 //! replaced.
 #![allow(clippy::unwrap_used)]
 
-mod common;
-
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use common::Dir;
 use mote_agent::measurement_log::{Chunk, FileLog, LogError, MeasurementLog};
 use mote_schemas::ima::{ListFault, ListFormat, ListParser, Step};
+use mote_swtpm::TempDir;
 use proptest::prelude::*;
 
 fn recorded() -> Vec<u8> {
@@ -60,8 +58,8 @@ fn a_whole_list_comes_out_as_it_went_in_whatever_the_buffer() {
     let list = recorded();
     let count = records(&list).len() as u64;
     assert_eq!(count, 2390);
-    let dir = Dir::new();
-    let mut log = log(&dir.write("list", &list));
+    let dir = TempDir::new("log").unwrap();
+    let mut log = log(&dir.write("list", &list).unwrap());
     for size in [1024, 3072, 10_000, 1_000_000] {
         let (mut from, mut out, mut buffer) = (0, Vec::new(), vec![0; size]);
         loop {
@@ -108,8 +106,8 @@ proptest! {
     fn any_reading_of_a_growing_list_gives_its_records(acts in prop::collection::vec(act(), 1..60)) {
         let list = recorded();
         let all = records(&list);
-        let dir = Dir::new();
-        let path = dir.write("list", b"");
+        let dir = TempDir::new("log").unwrap();
+        let path = dir.write("list", b"").unwrap();
         let mut log = log(&path);
         let (mut written, mut complete, mut next) = (0, 0, 0);
         for act in acts {
@@ -157,9 +155,11 @@ proptest! {
 
 #[test]
 fn a_record_too_large_for_the_buffer_is_named_and_can_be_passed() {
-    let dir = Dir::new();
+    let dir = TempDir::new("log").unwrap();
     let (small, large) = (record(100), record(60_000));
-    let path = dir.write("list", &[&small[..], &large, &small].concat());
+    let path = dir
+        .write("list", &[&small[..], &large, &small].concat())
+        .unwrap();
     let mut log = log(&path);
     let mut out = vec![0; 4096];
     let chunk = log.read(0, &mut out).unwrap();
@@ -202,8 +202,8 @@ fn a_list_that_is_not_the_same_any_more_is_noticed() {
         }),
     ];
     for (what, change) in changes {
-        let dir = Dir::new();
-        let path = dir.write("list", &list[..end_of(100)]);
+        let dir = TempDir::new("log").unwrap();
+        let path = dir.write("list", &list[..end_of(100)]).unwrap();
         let mut log = log(&path);
         let mut out = vec![0; 64 * 1024];
         assert_eq!(log.read(0, &mut out).unwrap().records, 100, "{what}");
@@ -219,8 +219,8 @@ fn a_list_that_is_not_the_same_any_more_is_noticed() {
     }
 
     // Counted only, never read.
-    let dir = Dir::new();
-    let path = dir.write("list", &list);
+    let dir = TempDir::new("log").unwrap();
+    let path = dir.write("list", &list).unwrap();
     let mut log = log(&path);
     assert_eq!(log.count().unwrap(), 2390);
     fs::write(&path, &list[..5000]).unwrap();
@@ -231,12 +231,12 @@ fn a_list_that_is_not_the_same_any_more_is_noticed() {
 #[test]
 fn a_longer_copy_of_the_same_list_in_its_place_is_the_same_list() {
     let list = recorded();
-    let dir = Dir::new();
-    let path = dir.write("list", &list[..50_000]);
+    let dir = TempDir::new("log").unwrap();
+    let path = dir.write("list", &list[..50_000]).unwrap();
     let mut log = log(&path);
     let mut out = vec![0; 300_000];
     let had = u64::from(log.read(0, &mut out).unwrap().records);
-    fs::rename(dir.write("new", &list), &path).unwrap();
+    fs::rename(dir.write("new", &list).unwrap(), &path).unwrap();
     let chunk = log.read(had, &mut out).unwrap();
     assert_eq!(had + u64::from(chunk.records), 2390);
     assert!(out[..chunk.bytes] == list[list.len() - chunk.bytes..]);
@@ -244,14 +244,14 @@ fn a_longer_copy_of_the_same_list_in_its_place_is_the_same_list() {
 
 #[test]
 fn what_is_not_a_list_is_refused_with_its_place() {
-    let dir = Dir::new();
+    let dir = TempDir::new("log").unwrap();
     let list = recorded();
     let first = records(&list)[0];
     let mut out = [0; 4096];
 
     let mut damaged = [first, first].concat();
     damaged[first.len()..][..4].copy_from_slice(&[0xFF; 4]);
-    let mut log_ = log(&dir.write("damaged", &damaged));
+    let mut log_ = log(&dir.write("damaged", &damaged).unwrap());
     // The sound records before the damage are given out first.
     let chunk = log_.read(0, &mut out).unwrap();
     assert_eq!((chunk.records, chunk.more), (1, true));
@@ -264,7 +264,9 @@ fn what_is_not_a_list_is_refused_with_its_place() {
     assert!(matches!(log_.count(), Err(LogError::Malformed(_))));
 
     // The text form of the list.
-    let mut log_ = log(&dir.write("ascii", b"10 00000000000000000000000000000000000000000000"));
+    let mut log_ = log(&dir
+        .write("ascii", b"10 00000000000000000000000000000000000000000000")
+        .unwrap());
     assert!(matches!(
         log_.read(0, &mut out),
         Err(LogError::Malformed(_))
@@ -273,8 +275,8 @@ fn what_is_not_a_list_is_refused_with_its_place() {
 
 #[test]
 fn a_list_that_cannot_be_read_is_named_with_what_to_do() {
-    let dir = Dir::new();
-    let path = dir.file("none");
+    let dir = TempDir::new("log").unwrap();
+    let path = dir.join("none");
     let mut missing = log(&path);
     let error = missing.count().unwrap_err();
     assert_eq!(error, LogError::NotFound { path: path.clone() });
@@ -289,10 +291,10 @@ fn a_list_that_cannot_be_read_is_named_with_what_to_do() {
 
 #[test]
 fn the_kernels_own_count_is_used_where_there_is_one() {
-    let dir = Dir::new();
+    let dir = TempDir::new("log").unwrap();
     let list = recorded();
-    let path = dir.write("binary_runtime_measurements", &list);
-    let count = dir.write("runtime_measurements_count", b"2390\n");
+    let path = dir.write("binary_runtime_measurements", &list).unwrap();
+    let count = dir.write("runtime_measurements_count", b"2390\n").unwrap();
     let mut log = log(&path);
     assert_eq!(log.count().unwrap(), 2390);
     // Not walked: the kernel says so.

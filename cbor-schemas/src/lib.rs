@@ -23,6 +23,7 @@
 //! parsing says what a peer claims. Verification is the verifier's (`mote-verifier`), which is the
 //! only place where claims become evidence.
 #![no_std]
+#![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod bootlog;

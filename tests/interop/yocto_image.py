@@ -264,7 +264,7 @@ class Agent(Case):
         d = self.workspace.parse(AGENT)
         self.assertIn("--groups tss", d.getVar("USERADD_PARAM:mote-agent"))
         self.assertIn("--system tss", d.getVar("GROUPADD_PARAM:mote-agent"))
-        self.assertIn('GROUP="tss"', (LAYER / "recipes-security/mote/mote-agent/60-mote.rules").read_text())
+        self.assertIn('GROUP="tss"', (ROOT / "agent/dist/60-mote.rules").read_text())
 
 
 class Files(Case):

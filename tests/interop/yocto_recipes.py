@@ -185,8 +185,27 @@ class Recipes(unittest.TestCase):
         self.assertIn(lock, output("git", "rev-parse", "HEAD:Cargo.lock", f"{parent}:Cargo.lock").splitlines(True),
                       "Cargo.lock has changed since SRCREV: run yocto/crates.py --pin")
         d = self.workspace.parse(AGENT)
-        for path in re.findall(r"\$\{S\}/(\S+)", d.getVar("do_install", False)) + ["LICENSE", "agent/Cargo.toml"]:
+        flags = self.workspace.parse(AGENT, RUST_PANIC_STRATEGY="abort").getVar("RUSTFLAGS", False)
+        for path in re.findall(r"\$\{S\}/(\S+)", d.getVar("do_install", False) + flags) + ["LICENSE", "agent/Cargo.toml"]:
             self.assertTrue(git_has(f"{commit}:{path}"), f"{path} is not in {commit}")
+
+    def test_linker_flags_are_for_a_libstd_that_aborts(self):
+        def flags(**variables):
+            d = self.workspace.parse(AGENT, S=str(ROOT), RUSTFLAGS="-C first", **{"TCLIBC": "glibc", **variables})
+            # As oe_cargo_build in cargo.bbclass sets them.
+            d.setVar("show", 'export RUSTFLAGS="${RUSTFLAGS}"\nprintf %s "$RUSTFLAGS"\n')
+            d.setVarFlag("show", "func", "1")
+            result = self.workspace.run("show", d)
+            self.assertEqual(result.returncode, 0, result.stdout)
+            return result.stdout
+
+        self.assertEqual(flags(), "-C first")
+        self.assertEqual(flags(RUST_PANIC_STRATEGY="unwind"), "-C first")
+        self.assertEqual(flags(RUST_PANIC_STRATEGY="abort", TCLIBC="musl"), "-C first")
+        script = [ROOT / "agent/linker/rustflags.sh", "--relr", "--compact"]
+        self.assertEqual(flags(RUST_PANIC_STRATEGY="abort"), f"-C first {output(*script)}".strip())
+        self.assertEqual(flags(RUST_PANIC_STRATEGY="abort", PACKAGECONFIG="tpm-direct tls"),
+                         f"-C first {output(*script, '--tls')}".strip())
 
     def test_native_builds_the_tool_only(self):
         flags = self.workspace.parse(VERIFIER, "class-native").getVar("CARGO_BUILD_FLAGS")

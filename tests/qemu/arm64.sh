@@ -82,6 +82,7 @@ device=$(device_id)
 motectl device admit "$device" >/dev/null || fail 'motectl device admit'
 within 180 'a healthy boot is trusted against the manifest made from its tree' is trusted
 check_agent_is_modest
+check_clock_is_not_set
 before=$(records)
 guest 'cat /usr/share/data/* >/dev/null' >/dev/null
 within 180 "$many_files more records are appraised" records_since "$before" $many_files

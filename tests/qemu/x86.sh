@@ -75,6 +75,7 @@ device=$(device_id)
 motectl device admit "$device" >/dev/null || fail 'motectl device admit'
 within 180 'a healthy boot is trusted against the manifest made from its tree' is trusted
 check_agent_is_modest
+check_clock_is_not_set
 
 # ---- a long log ----
 

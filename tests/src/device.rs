@@ -6,7 +6,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::error::{Error, Result, during};
-use crate::process::{Process, TempDir, program};
+use crate::process::{Process, TempDir};
+use crate::program::program;
 use crate::recorded;
 use crate::simkernel::control;
 use crate::swtpm::{Manufacture, Swtpm, tcti};

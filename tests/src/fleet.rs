@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use crate::error::{Error, Result, during};
 use crate::ports;
-use crate::process::{Process, TempDir, program, run};
+use crate::process::{Process, TempDir, run};
+use crate::program::program;
 use crate::recorded;
 
 const START: Duration = Duration::from_secs(20);

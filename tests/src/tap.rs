@@ -5,10 +5,14 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::io::{self, Read, Write};
+use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+
+use smol::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use smol::{Async, LocalExecutor};
 
 use crate::error::{Result, during};
 
@@ -31,7 +35,7 @@ pub struct Passed {
 /// Told of every new count, before what was counted goes on.
 type Report = Box<dyn Fn(&Passed) + Send>;
 
-/// An open tap. Its threads end with the process.
+/// An open tap: tasks on one thread, however many senders there are. It ends with the process.
 #[derive(Clone)]
 pub struct Tap {
     address: SocketAddr,
@@ -60,9 +64,9 @@ impl Tap {
             during("own address", socket.local_addr())?,
             Box::new(report),
         );
-        let counter = tap.clone();
-        thread::spawn(move || {
-            if let Err(error) = counter.forward_datagrams(&socket, target) {
+        let socket = during("a tap's socket", Async::new(socket))?;
+        tap.clone().start(async move |tap, tasks| {
+            if let Err(error) = tap.forward_datagrams(&tasks, Rc::new(socket), target).await {
                 log::error!("tap: {error}");
             }
         });
@@ -80,15 +84,27 @@ impl Tap {
             during("own address", listener.local_addr())?,
             Box::new(report),
         );
-        let counter = tap.clone();
-        thread::spawn(move || {
-            for near in listener.incoming() {
-                if let Err(error) = near.and_then(|near| counter.forward_connection(near, target)) {
+        let listener = during("a tap's socket", Async::new(listener))?;
+        tap.clone().start(async move |tap, tasks| {
+            loop {
+                let forwarded = match listener.accept().await {
+                    Ok((near, _)) => tap.forward_connection(&tasks, near, target).await,
+                    Err(error) => Err(error),
+                };
+                if let Err(error) = forwarded {
                     log::warn!("tap: {error}");
                 }
             }
         });
         Ok(tap)
+    }
+
+    /// Runs `forward`, and what it spawns, on a thread of its own.
+    fn start(self, forward: impl AsyncFnOnce(Self, Rc<LocalExecutor<'static>>) + Send + 'static) {
+        thread::spawn(move || {
+            let tasks = Rc::new(LocalExecutor::new());
+            smol::block_on(tasks.run(forward(self, Rc::clone(&tasks))));
+        });
     }
 
     fn new(address: SocketAddr, report: Report) -> Self {
@@ -117,18 +133,25 @@ impl Tap {
         (counter.1)(&counter.0);
     }
 
-    fn forward_datagrams(&self, near: &UdpSocket, target: SocketAddr) -> io::Result<()> {
-        let mut far_ends: HashMap<SocketAddr, UdpSocket> = HashMap::new();
+    async fn forward_datagrams(
+        &self,
+        tasks: &LocalExecutor<'static>,
+        near: Rc<Async<UdpSocket>>,
+        target: SocketAddr,
+    ) -> io::Result<()> {
+        let mut far_ends: HashMap<SocketAddr, Rc<Async<UdpSocket>>> = HashMap::new();
         let mut datagram = vec![0; DATAGRAM];
         loop {
-            let (len, from) = near.recv_from(&mut datagram)?;
+            let (len, from) = near.recv_from(&mut datagram).await?;
             let far = match far_ends.entry(from) {
                 Entry::Occupied(entry) => entry.into_mut(),
                 Entry::Vacant(entry) => {
                     let far = UdpSocket::bind(("127.0.0.1", 0))?;
                     far.connect(target)?;
-                    let (tap, near, back) = (self.clone(), near.try_clone()?, far.try_clone()?);
-                    thread::spawn(move || tap.return_datagrams(&back, &near, from));
+                    let far = Rc::new(Async::new(far)?);
+                    let (tap, near, back) = (self.clone(), Rc::clone(&near), Rc::clone(&far));
+                    let returned = async move { tap.return_datagrams(&back, &near, from).await };
+                    tasks.spawn(returned).detach();
                     entry.insert(far)
                 }
             };
@@ -137,56 +160,76 @@ impl Tap {
                 passed.up_datagrams += 1;
             });
             // Perhaps nobody listens there now: the datagram is lost, as on any link.
-            let _ = far.send(&datagram[..len]);
+            let _ = far.send(&datagram[..len]).await;
         }
     }
 
-    fn return_datagrams(&self, far: &UdpSocket, near: &UdpSocket, to: SocketAddr) {
+    async fn return_datagrams(
+        &self,
+        far: &Async<UdpSocket>,
+        near: &Async<UdpSocket>,
+        to: SocketAddr,
+    ) {
         let mut datagram = vec![0; DATAGRAM];
         loop {
             // An error is that of a datagram sent earlier.
-            let Ok(len) = far.recv(&mut datagram) else {
+            let Ok(len) = far.recv(&mut datagram).await else {
                 continue;
             };
             self.count(|passed| {
                 passed.down += len as u64;
                 passed.down_datagrams += 1;
             });
-            let _ = near.send_to(&datagram[..len], to);
+            let _ = near.send_to(&datagram[..len], to).await;
         }
     }
 
-    fn forward_connection(&self, near: TcpStream, target: SocketAddr) -> io::Result<()> {
-        let far = TcpStream::connect(target)?;
+    async fn forward_connection(
+        &self,
+        tasks: &LocalExecutor<'static>,
+        near: Async<TcpStream>,
+        target: SocketAddr,
+    ) -> io::Result<()> {
+        let far = Async::<TcpStream>::connect(target).await?;
         for stream in [&near, &far] {
-            stream.set_nodelay(true)?;
+            stream.get_ref().set_nodelay(true)?;
         }
-        let (near_back, far_back) = (near.try_clone()?, far.try_clone()?);
+        let (near, far) = (Rc::new(near), Rc::new(far));
         let (up, down) = (self.clone(), self.clone());
-        thread::spawn(move || pump(near, far, |len| up.count(|passed| passed.up += len)));
-        thread::spawn(move || {
-            pump(far_back, near_back, |len| {
-                down.count(|passed| passed.down += len);
-            });
-        });
+        let (near_back, far_back) = (Rc::clone(&near), Rc::clone(&far));
+        tasks
+            .spawn(
+                async move { pump(&near, &far, |len| up.count(|passed| passed.up += len)).await },
+            )
+            .detach();
+        tasks
+            .spawn(async move {
+                pump(&far_back, &near_back, |len| {
+                    down.count(|passed| passed.down += len);
+                })
+                .await;
+            })
+            .detach();
         Ok(())
     }
 }
 
 /// Until either end is closed; the other one is told.
-fn pump(mut from: TcpStream, mut to: TcpStream, count: impl Fn(u64)) {
+async fn pump(mut from: &Async<TcpStream>, mut to: &Async<TcpStream>, count: impl Fn(u64)) {
     let mut bytes = [0; 4096];
-    while let Ok(len @ 1..) = from.read(&mut bytes) {
+    while let Ok(len @ 1..) = from.read(&mut bytes).await {
         count(len as u64);
-        if to.write_all(&bytes[..len]).is_err() {
+        if to.write_all(&bytes[..len]).await.is_err() {
             break;
         }
     }
-    let _ = to.shutdown(Shutdown::Write);
+    let _ = to.get_ref().shutdown(Shutdown::Write);
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read as _, Write as _};
+
     use super::*;
 
     const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);

@@ -6,16 +6,15 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mote_agent::config::TlsSettings;
 use mote_agent::link::stream::Stream;
 use mote_agent::link::tls::TlsClient;
+use mote_agent::link::watch::Watch;
 use mote_agent::verifier_key::VerifierKey;
 use mote_schemas::limits::MAX_MESSAGE;
 use mote_verifier::signing_key::SigningKey;
-use smol::Timer;
-use smol::future::or;
 
 use crate::fleet::{Verifier, certificate};
 use crate::ports;
@@ -119,19 +118,13 @@ impl Far for TlsVerifier {
         let server = tap.address().to_string();
         let client = &self.client;
         let mut reply = vec![0; MAX_MESSAGE];
-        let exchange = async {
-            let stream = match stream {
-                Some(stream) => stream,
-                none => none.insert(Stream::open(&server, client).await?),
-            };
-            stream.send(request).await?;
-            stream.receive(&mut reply).await
+        let (watch, until) = (Watch::nothing(), Instant::now() + PATIENCE);
+        let stream = match stream {
+            Some(stream) => stream,
+            none => none.insert(Stream::open(&server, client, &watch, until)?),
         };
-        let late = async {
-            Timer::after(PATIENCE).await;
-            Err(std::io::ErrorKind::TimedOut.into())
-        };
-        let len = smol::block_on(or(exchange, late))?;
+        stream.send(request, &watch, until)?;
+        let len = stream.receive(&mut reply, &watch, until)?;
         reply.truncate(len);
         let passed = tap.passed();
         let since = |now: u64, then: u64| usize::try_from(now - then);

@@ -8,7 +8,8 @@ use std::process::{Command, Output, Stdio};
 
 use mote_schemas::bundle;
 use mote_schemas::cmw::{self, Cmw, MediaType};
-use mote_tests::process::{program, run};
+use mote_tests::process::run;
+use mote_tests::program::program;
 use mote_tests::{Device, TempDir, fleet, recorded};
 
 const NONCE: &str = "00112233445566778899aabbccddeeff";

@@ -18,6 +18,7 @@
 //! a file or a device without a TPM, goes by its media type ([`evidence`]).
 //!
 //! Nothing here panics on what a peer sends; every refusal is an enum with a reason token.
+#![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod admin;
@@ -54,3 +55,4 @@ pub mod store;
 #[cfg(test)]
 #[path = "../tests/common/mod.rs"]
 mod test_util;
+mod wildcard;

@@ -16,7 +16,8 @@ use mote_schemas::message::Tier;
 use mote_schemas::tpm::{BankSelection, Digest, HashAlg, PcrSelection, hash};
 use mote_verifier::appraise::{Appraisal, Deviation, Fault, KnownFile, ReferenceLookup, appraise};
 use mote_verifier::manifest::{
-    FileDigest, FileEntry, Manifest, ReferenceValues, SignedManifest, StaticPcrs, sign,
+    BufferExpectations, BufferReference, DeviceTable, FileDigest, FileEntry, Manifest,
+    ReferenceValues, SignedManifest, StaticPcrs, sign,
 };
 use mote_verifier::prefix::{Certified, LogState, Outcome, PendingLog};
 use mote_verifier::signing_key::SigningKey;
@@ -29,6 +30,7 @@ struct Files {
     by_path: HashMap<Vec<u8>, Vec<Digest>>,
     by_digest: HashMap<Digest, Vec<Vec<u8>>>,
     excluded: HashSet<Vec<u8>>,
+    buffers: Vec<BufferReference>,
 }
 
 impl Files {
@@ -55,6 +57,21 @@ impl Files {
         self.by_path.entry(path.clone()).or_default().push(digest);
         self.by_digest.entry(digest).or_default().push(path);
     }
+
+    fn add_buffer(&mut self, name: &str, content: &[u8]) {
+        let digest = hash(HashAlg::Sha256, &[content]);
+        let known = FileEntry {
+            path: name.into(),
+            digests: vec![FileDigest(digest.as_bytes().try_into().unwrap())],
+        };
+        self.buffers.push(BufferReference {
+            manifest: "edge-1.3".to_owned(),
+            expectations: BufferExpectations {
+                known: vec![known],
+                ..BufferExpectations::default()
+            },
+        });
+    }
 }
 
 impl ReferenceLookup for Files {
@@ -76,6 +93,10 @@ impl ReferenceLookup for Files {
 
     fn is_excluded(&self, path: &[u8]) -> bool {
         self.excluded.contains(path)
+    }
+
+    fn buffers(&self) -> &[BufferReference] {
+        &self.buffers
     }
 }
 
@@ -465,21 +486,74 @@ fn critical_data_is_known_by_name_and_hash_or_reported() {
         assert_eq!(found.fault, Fault::BufferUnknown, "{name}");
         assert_eq!(found.path, name.as_bytes());
 
+        // A file that is called so is no buffer.
         files.add(name, hash(HashAlg::Sha256, &[content]));
+        let found = only(judge_one(measured.clone(), &files));
+        assert_eq!(found.fault, Fault::BufferUnknown, "{name}");
+        files = Files::default();
+        files.add_buffer(name, content);
         assert_eq!(judge_one(measured, &files).deviations, [], "{name}");
+        // Nor is a buffer a file.
+        let of_file = record("ima-ng", |writer| {
+            let digest = hash(HashAlg::Sha256, &[content]);
+            writer.digest("sha256", digest.as_bytes()).unwrap();
+            writer.text(name.as_bytes()).unwrap();
+        });
+        let found = only(judge_one(of_file, &files));
+        assert_eq!(found.fault, Fault::FileUnknown, "{name}");
         // Another content under a known name, and what it is expected to be.
         let other = only(judge_one(buffer(name, b"other", b"other"), &files));
         assert_eq!(other.fault, Fault::BufferUnknown, "{name}");
         assert_eq!(other.expected.len(), 1);
         // The known content is shown, and another one was measured.
         let false_digest = only(judge_one(buffer(name, content, b"other"), &files));
-        assert_eq!(false_digest.fault, Fault::FileModified, "{name}");
+        assert_eq!(false_digest.fault, Fault::FileUnknown, "{name}");
 
         files = Files::default();
         files.excluded.insert(name.as_bytes().to_vec());
         let excluded = judge_one(buffer(name, b"other", b"other"), &files);
         assert_eq!(excluded.deviations, [], "{name}");
     }
+}
+
+/// What dm-verity measures of a root file system.
+const VERITY: &str = "dm_version=4.47.0;name=root,uuid=,major=253,minor=0,minor_count=1,num_targets=1;\
+    target_index=0,target_begin=0,target_len=8192,target_name=verity,target_version=1.9.0,hash_failed=V,\
+    verity_version=1,data_device_name=254:2,hash_device_name=254:3,verity_algorithm=sha256,root_digest=ab12,\
+    salt=cd,ignore_zero_blocks=n,check_at_most_once=n;";
+
+#[test]
+fn a_device_of_the_device_mapper_is_known_by_its_table() {
+    let mut files = Files::default();
+    files.buffers.push(BufferReference {
+        manifest: "edge-1.3".to_owned(),
+        expectations: BufferExpectations {
+            tables: vec![DeviceTable::verity("root", "ab12")],
+            ..BufferExpectations::default()
+        },
+    });
+    let measured = |event: &str, content: &str| {
+        record("ima-buf", |writer| {
+            let digest = hash(HashAlg::Sha256, &[content.as_bytes()]);
+            writer.digest("sha256", digest.as_bytes()).unwrap();
+            writer.text(event.as_bytes()).unwrap();
+            writer.bytes(content.as_bytes()).unwrap();
+        })
+    };
+    assert_eq!(
+        judge_one(measured("dm_table_load", VERITY), &files).deviations,
+        []
+    );
+    let other = VERITY.replace("ab12", "ab13");
+    let found = only(judge_one(measured("dm_table_load", &other), &files));
+    assert_eq!(found.fault, Fault::BufferUnknown);
+    assert_eq!(
+        found.note.unwrap(),
+        "root_digest of target 0 is \"ab13\", not \"ab12\""
+    );
+    // The same bytes under another name are no table.
+    let found = only(judge_one(measured("kexec-cmdline", VERITY), &files));
+    assert_eq!((found.fault, found.note), (Fault::BufferUnknown, None));
 }
 
 #[test]
@@ -518,7 +592,7 @@ fn a_file_does_not_pass_for_a_buffer_by_another_template_name() {
     // The template's name is in no PCR: a file whose signature is its content, relabelled.
     let found = only(judge_one(buffer(b"/tmp/x", "ima-buf"), &files));
     assert_eq!(found.fault, Fault::FileUnknown);
-    files.add(".ima", hash(HashAlg::Sha256, &[content]));
+    files.add_buffer(".ima", content);
     assert_eq!(judge_one(buffer(b".ima", "ima-buf"), &files).deviations, []);
 }
 
@@ -595,7 +669,7 @@ fn no_changed_bit_of_a_log_goes_unnoticed() {
     let mut files = Files::default();
     files.add("/bin/pump", digest(1));
     files.add("/bin/log", digest(2));
-    files.add("kexec-cmdline", hash(HashAlg::Sha256, &[b"quiet"]));
+    files.add_buffer("kexec-cmdline", b"quiet");
     let with_last = |template: &str, path: &str, digest: &Digest, last: &[u8]| {
         record(template, |writer| {
             writer.digest("sha256", digest.as_bytes()).unwrap();

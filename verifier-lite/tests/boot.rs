@@ -4,6 +4,8 @@
 mod common;
 #[path = "common/device.rs"]
 mod device;
+#[path = "boot/signatures.rs"]
+mod signatures;
 
 use std::collections::BTreeMap;
 
@@ -138,6 +140,7 @@ fn whole() -> BootExpectations {
         initrds: vec![sha256(INITRD)],
         command_lines: vec![CMDLINE.to_owned()],
         events: BTreeMap::from([(5, pcr5)]),
+        ..BootExpectations::default()
     }
 }
 

@@ -115,3 +115,96 @@ fn a_file_that_is_refused_is_named_with_its_place_and_nothing_is_written() {
     );
     assert!(!dir.file("m.mote").exists());
 }
+
+#[test]
+fn signatures_of_secure_boot_go_from_a_recorded_log_into_a_manifest() {
+    let dir = TempDir::new("convert");
+    good(&dir, "key new --out image.key");
+    fs::write(dir.file("sums"), format!("{}  /init\n", "ab".repeat(32))).unwrap();
+    let log = "DATA/../../../tests/data/ovmf-amd64/secureboot-uki/binary_bios_measurements";
+    let (text, _) = good(&dir, &format!("bootlog show {log}"));
+    // What a person reads there is what the options take.
+    let held: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("holds "))
+        .collect();
+    let dbx = held.last().unwrap();
+    let build = format!(
+        "manifest build --sha256sums sums --secure-boot-allow db={} --secure-boot-allow PK= \
+         --secure-boot-require dbx={dbx} --sign image.key -o m.mote",
+        held[0]
+    );
+    good(&dir, &build);
+    let (shown, _) = good(&dir, "manifest show m.mote");
+    for line in [
+        format!("db may hold  {}", held[0]),
+        "PK  holds nothing".to_owned(),
+        format!("dbx holds  {dbx}"),
+    ] {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let is_there = shown
+            .lines()
+            .any(|shown| shown.split_whitespace().eq(words.iter().copied()));
+        assert!(is_there, "{line}\n{shown}");
+    }
+    fs::remove_file(dir.file("m.mote")).unwrap();
+    for wrong in ["--secure-boot-require dbx=", "--secure-boot-allow MOK=00"] {
+        let output = motectl(
+            &dir,
+            &format!("manifest build --sha256sums sums {wrong} --sign image.key -o m.mote"),
+        );
+        assert!(!output.status.success());
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(stderr.contains("not NAME=HEX"), "{stderr}");
+        assert!(!dir.file("m.mote").exists());
+    }
+}
+
+#[test]
+fn measured_buffers_go_into_a_manifest_and_out_to_keylime_and_back() {
+    let dir = TempDir::new("convert");
+    good(&dir, "key new --out image.key");
+    fs::write(dir.file("sums"), format!("{}  /init\n", "ab".repeat(32))).unwrap();
+    fs::write(dir.file("key.der"), "not yet a key").unwrap();
+    let digest = "cd".repeat(32);
+    good(
+        &dir,
+        &format!(
+            "manifest build --sha256sums sums --buffer .ima=key.der --buffer kexec-cmdline=sha256:{digest} \
+             --unjudged-keyring .evm --verity root=AB12 --name edge --sign image.key -o a.mote"
+        ),
+    );
+    let (shown, _) = good(&dir, "manifest show a.mote");
+    for line in [
+        "buffer     .ima",
+        &digest,
+        "unjudged   .evm",
+        "name=root",
+        "root_digest=ab12",
+    ] {
+        assert!(shown.contains(line), "{line}\n{shown}");
+    }
+    let export = "manifest export a.mote --key image.key.pub --format keylime -o policy.json";
+    let (_, left_out) = good(&dir, export);
+    assert!(left_out.contains("1 device-mapper tables"), "{left_out}");
+    good(
+        &dir,
+        "manifest build --keylime policy.json --verity root=ab12 --name edge --sign image.key -o b.mote",
+    );
+    let read = |name| fs::read(dir.file(name)).unwrap();
+    assert_eq!(read("a.mote"), read("b.mote"));
+    for (wrong, why) in [
+        ("--buffer .ima", "not NAME=FILE"),
+        ("--buffer .ima=sha256:12", "not NAME=FILE"),
+        ("--buffer /x=key.der", "not begin with /"),
+        ("--buffer .ima=nowhere", "nowhere: No such file"),
+        ("--verity root=xyz", "not DEVICE=HEX"),
+    ] {
+        let build = format!("manifest build --sha256sums sums {wrong} --sign image.key -o c.mote");
+        let output = motectl(&dir, &build);
+        assert!(!output.status.success(), "{wrong}");
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(stderr.contains(why), "{wrong}: {stderr}");
+        assert!(!dir.file("c.mote").exists());
+    }
+}

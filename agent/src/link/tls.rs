@@ -6,9 +6,14 @@
 //! clock: a device without one cannot judge validity dates.
 
 use std::fmt;
-use std::io::{self, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
+use std::time::Instant as Clock;
+
+use nix::errno::Errno;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, connect, socket};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{
@@ -25,8 +30,8 @@ use rustls::{
     SignatureScheme,
 };
 use sha2::{Digest, Sha256};
-use smol::Async;
 
+use super::watch::{Unfinished, Watch};
 use crate::config::{Pin, TlsSettings};
 
 /// ALPN of CoAP over TLS (RFC 8323, 8.2).
@@ -158,64 +163,80 @@ impl ServerCertVerifier for Pinned {
 
 /// A connection whose handshake is done.
 pub(super) struct Tls {
-    socket: Async<TcpStream>,
+    socket: TcpStream,
     session: ClientConnection,
 }
 
 impl Tls {
     /// Connects to the first address of `server` (`host:port`) that answers.
-    pub(super) async fn connect(server: &str, client: &TlsClient) -> io::Result<Self> {
+    pub(super) fn connect(
+        server: &str,
+        client: &TlsClient,
+        watch: &Watch,
+        until: Clock,
+    ) -> Result<Self, Unfinished> {
         let (host, _) = server
             .rsplit_once(':')
             .ok_or_else(|| io::Error::other("no port"))?;
         let name = host.trim_start_matches('[').trim_end_matches(']');
         let name = name.split('%').next().unwrap_or(name).to_owned();
         let name = ServerName::try_from(name).map_err(io::Error::other)?;
-        let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+        let mut last = io::Error::new(ErrorKind::NotFound, "the name has no address");
         for address in server.to_socket_addrs()? {
-            match Async::<TcpStream>::connect(address).await {
+            match dial(address, watch, until) {
                 Ok(socket) => {
-                    socket.get_ref().set_nodelay(true)?;
+                    socket.set_nodelay(true)?;
                     let session = ClientConnection::new(Arc::clone(&client.0), name)
                         .map_err(io::Error::other)?;
                     let mut tls = Tls { socket, session };
                     while tls.session.is_handshaking() {
-                        tls.flush().await?;
-                        tls.take().await?;
+                        tls.flush(watch, until)?;
+                        tls.take(watch, until)?;
                     }
-                    tls.flush().await?;
+                    tls.flush(watch, until)?;
                     return Ok(tls);
                 }
-                Err(error) => last = error,
+                Err(Unfinished::Broken(error)) => last = error,
+                Err(other) => return Err(other),
             }
         }
-        Err(last)
+        Err(last.into())
     }
 
-    /// At least one byte, into `out`. May be dropped and called again.
-    pub(super) async fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+    /// At least one byte, into `out`.
+    pub(super) fn read(
+        &mut self,
+        out: &mut [u8],
+        watch: &Watch,
+        until: Clock,
+    ) -> Result<usize, Unfinished> {
         loop {
             match self.session.reader().read(out) {
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                other => return other,
+                Ok(0) => return Err(io::Error::from(ErrorKind::UnexpectedEof).into()),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                other => return Ok(other?),
             }
-            self.flush().await?;
-            self.take().await?;
+            self.flush(watch, until)?;
+            self.take(watch, until)?;
         }
     }
 
-    /// All of it. If dropped, what is left goes out with the next call.
-    pub(super) async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+    /// All of it. After [`Unfinished::Deadline`], what is left goes out with the next call.
+    pub(super) fn write(
+        &mut self,
+        bytes: &[u8],
+        watch: &Watch,
+        until: Clock,
+    ) -> Result<(), Unfinished> {
         self.session.writer().write_all(bytes)?;
-        self.flush().await
+        self.flush(watch, until)
     }
 
-    async fn flush(&mut self) -> io::Result<()> {
+    fn flush(&mut self, watch: &Watch, until: Clock) -> Result<(), Unfinished> {
         while self.session.wants_write() {
-            match self.session.write_tls(&mut self.socket.get_ref()) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.socket.writable().await?;
+            match self.session.write_tls(&mut self.socket) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    watch.writable(&self.socket, until)?;
                 }
                 other => {
                     other?;
@@ -226,23 +247,43 @@ impl Tls {
     }
 
     /// What the peer has sent since.
-    async fn take(&mut self) -> io::Result<()> {
+    fn take(&mut self, watch: &Watch, until: Clock) -> Result<(), Unfinished> {
         loop {
-            match self.session.read_tls(&mut self.socket.get_ref()) {
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            // First, so that no peer, however much it sends, keeps a signal from being seen.
+            watch.readable(&self.socket, until)?;
+            match self.session.read_tls(&mut self.socket) {
+                Ok(0) => return Err(io::Error::from(ErrorKind::UnexpectedEof).into()),
                 Ok(_) => break,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.socket.readable().await?;
-                }
-                Err(error) => return Err(error),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error.into()),
             }
         }
         if let Err(error) = self.session.process_new_packets() {
             // The alert that says why.
-            let _ = self.flush().await;
-            return Err(io::Error::new(io::ErrorKind::InvalidData, error));
+            let _ = self.flush(watch, until);
+            return Err(io::Error::new(ErrorKind::InvalidData, error).into());
         }
         Ok(())
+    }
+}
+
+/// A connection to one address. Not by std, whose connect(2) would not see the signal that asks to stop.
+fn dial(address: SocketAddr, watch: &Watch, until: Clock) -> Result<TcpStream, Unfinished> {
+    let family = match address {
+        SocketAddr::V4(_) => AddressFamily::Inet,
+        SocketAddr::V6(_) => AddressFamily::Inet6,
+    };
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let socket = socket(family, SockType::Stream, flags, None).map_err(io::Error::from)?;
+    let socket = TcpStream::from(socket);
+    match connect(socket.as_raw_fd(), &SockaddrStorage::from(address)) {
+        Ok(()) | Err(Errno::EINPROGRESS) => {}
+        Err(error) => return Err(io::Error::from(error).into()),
+    }
+    watch.writable(&socket, until)?;
+    match socket.take_error()? {
+        Some(error) => Err(error.into()),
+        None => Ok(socket),
     }
 }
 

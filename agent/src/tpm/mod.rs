@@ -15,6 +15,8 @@ mod direct;
 mod error;
 #[cfg(feature = "esapi")]
 mod esapi;
+#[cfg(feature = "esapi")]
+pub mod libraries;
 #[cfg(any(feature = "esapi", feature = "tpm-direct"))]
 mod selection;
 

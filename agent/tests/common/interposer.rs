@@ -33,7 +33,7 @@ pub fn interpose(swtpm: &TpmAddress, mut hook: Box<Hook>) -> (TpmAddress, Arc<Mu
         panic!("only before a swtpm");
     };
     let (data, control) = loop {
-        let own = super::free_port_pair();
+        let own = mote_swtpm::ports::free_pair();
         let bind = |port| TcpListener::bind(("127.0.0.1", port));
         if let (Ok(data), Ok(control)) = (bind(own), bind(own + 1)) {
             break (data, control);

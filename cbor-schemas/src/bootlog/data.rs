@@ -7,6 +7,9 @@ use super::replay::startup_locality;
 use super::text::ascii;
 use super::{EventType, Utf16};
 
+/// Where in memory the bytes of a GUID's text are.
+const ORDER: [usize; 16] = [3, 2, 1, 0, 5, 4, 7, 6, 8, 9, 10, 11, 12, 13, 14, 15];
+
 /// A GUID, as in memory: the first three fields little-endian.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Guid(pub [u8; 16]);
@@ -23,11 +26,42 @@ impl Guid {
         0xCB, 0xB2, 0x19, 0xD7, 0x3A, 0x3D, 0x96, 0x45, 0xA3, 0xBC, 0xDA, 0xD0, 0x0E, 0x67, 0x65,
         0x6F,
     ]);
+
+    /// `EFI_CERT_X509_GUID`: a certificate, in DER.
+    pub const CERT_X509: Self = Self([
+        0xA1, 0x59, 0xC0, 0xA5, 0xE4, 0x94, 0xA7, 0x4A, 0x87, 0xB5, 0xAB, 0x15, 0x5C, 0x2B, 0xF0,
+        0x72,
+    ]);
+
+    /// `EFI_CERT_SHA256_GUID`: the Authenticode digest of an image.
+    pub const CERT_SHA256: Self = Self([
+        0x26, 0x16, 0xC4, 0xC1, 0x4C, 0x50, 0x92, 0x40, 0xAC, 0xA9, 0x41, 0xF9, 0x36, 0x93, 0x43,
+        0x28,
+    ]);
+
+    /// Of its text: five groups of hexadecimal digits.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (mut guid, mut groups) = ([0; 16], text.split('-'));
+        for field in [
+            &ORDER[..4],
+            &ORDER[4..6],
+            &ORDER[6..8],
+            &ORDER[8..10],
+            &ORDER[10..],
+        ] {
+            let group = groups.next()?;
+            let digits = group.bytes().all(|digit| digit.is_ascii_hexdigit());
+            (digits && group.len() == 2 * field.len()).then_some(())?;
+            for (n, at) in field.iter().enumerate() {
+                guid[*at] = u8::from_str_radix(&group[2 * n..2 * n + 2], 16).ok()?;
+            }
+        }
+        groups.next().is_none().then_some(Self(guid))
+    }
 }
 
 impl fmt::Display for Guid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const ORDER: [usize; 16] = [3, 2, 1, 0, 5, 4, 7, 6, 8, 9, 10, 11, 12, 13, 14, 15];
         for (n, at) in ORDER.into_iter().enumerate() {
             if matches!(n, 4 | 6 | 8 | 10) {
                 f.write_str("-")?;
@@ -274,7 +308,7 @@ fn blob(data: &[u8]) -> Option<EventData<'_>> {
         .then_some(EventData::FirmwareBlob(base, len))
 }
 
-fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
+pub(super) fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
     let (head, tail) = bytes.split_first_chunk()?;
     *bytes = tail;
     Some(*head)

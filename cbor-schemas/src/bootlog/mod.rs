@@ -18,6 +18,7 @@ mod event;
 mod event_type;
 mod log;
 mod replay;
+mod signatures;
 mod text;
 
 pub use data::{EventData, Gpt, GptPartition, Guid, ImageLoad, TaggedEvent, Variable};
@@ -25,4 +26,5 @@ pub use event::{Digests, Event, RawDigest};
 pub use event_type::EventType;
 pub use log::{BootLog, BootLogError, BootLogFault, Events, LogFormat};
 pub use replay::{BootPcrs, ReplayError};
+pub use signatures::{NoSignatures, Signature, Signatures};
 pub use text::Utf16;

@@ -165,6 +165,29 @@ fn a_type_that_is_not_known_is_kept_and_shown() {
 }
 
 #[test]
+fn a_guid_is_read_as_it_is_written() {
+    for guid in [Guid::GLOBAL_VARIABLE, Guid::CERT_X509, Guid([7; 16])] {
+        assert_eq!(Guid::parse(&guid.to_string()), Some(guid));
+    }
+    // UEFI 2.10, 32.4.1.
+    let x509 = "a5c059a1-94e4-4aa7-87b5-ab155c2bf072";
+    assert_eq!(Guid::parse(&x509.to_uppercase()), Some(Guid::CERT_X509));
+    let sha256 = "c1c41626-504c-4092-aca9-41f936934328";
+    assert_eq!(Guid::CERT_SHA256.to_string(), sha256);
+    for wrong in [
+        "",
+        &x509[1..],
+        &x509.replace('-', ""),
+        &x509.replace("a5", "+5"),
+        &x509.replace("a5", "é"),
+        &format!("{x509}-00"),
+        &format!("{x509}0"),
+    ] {
+        assert_eq!(Guid::parse(wrong), None, "{wrong}");
+    }
+}
+
+#[test]
 fn a_variable_is_one_only_with_all_its_bytes() {
     let mut data = Guid::GLOBAL_VARIABLE.0.to_vec();
     data.extend(2u64.to_le_bytes());

@@ -1,6 +1,6 @@
 use mote_schemas::bootlog::{
     BootLog, BootLogError, BootLogFault, BootPcrs, Event, EventData, EventType, Guid, LogFormat,
-    TaggedEvent,
+    Signatures, TaggedEvent,
 };
 use mote_schemas::tpm::{Digest, HashAlg, hash};
 use proptest::prelude::*;
@@ -289,7 +289,12 @@ fn walk(log: &[u8]) {
             for event in log.events() {
                 assert!(event.digests.iter().count() <= 8);
                 match event.view() {
-                    EventData::Variable(v) => drop(v.name.to_string()),
+                    EventData::Variable(v) => {
+                        let held = Signatures::new(v.value).map(|held| held.map(|s| s.data.len()));
+                        let bytes: usize = held.filter_map(Result::ok).sum();
+                        assert!(bytes <= v.value.len());
+                        drop(v.name.to_string());
+                    }
                     EventData::ImageLoad(image) => drop(image.file().map(|file| file.to_string())),
                     EventData::Gpt(gpt) => drop(gpt.partitions().count()),
                     EventData::Text16(text) => drop(text.to_string()),

@@ -17,6 +17,7 @@ use clap::Parser;
 use mote_agent::config::{Endpoint, Pin, Scheme, TlsSettings};
 use mote_agent::link::stream::Stream;
 use mote_agent::link::tls::TlsClient;
+use mote_agent::link::watch::Watch;
 use mote_schemas::coap::block::Sent;
 use mote_schemas::coap::{
     Block, BlockReceiver, BlockSender, BlockSize, Body, Code, Exchange, Message, Output,
@@ -201,21 +202,15 @@ fn over_tls(server: &str, client: &TlsClient, request: &Request<'_>) -> Result<(
     let token = [7, 7];
     let mut buffer = [0; MAX_MESSAGE];
     let len = request.write(0, token, None, &mut buffer)?;
-    let limit = async {
-        smol::Timer::after(Duration::from_secs(10)).await;
-        Err("no answer".into())
-    };
-    let exchange = async {
-        let mut stream = Stream::open(server, client).await?;
-        stream.send(&buffer[..len]).await?;
-        let mut answer = [0; MAX_MESSAGE];
-        loop {
-            let len = stream.receive(&mut answer).await?;
-            let message = Message::parse(&answer[..len]).map_err(|error| format!("{error:?}"))?;
-            if message.token() == token {
-                return show(&message.body(), message.payload());
-            }
+    let (watch, until) = (Watch::nothing(), Clock::now() + Duration::from_secs(10));
+    let mut stream = Stream::open(server, client, &watch, until)?;
+    stream.send(&buffer[..len], &watch, until)?;
+    let mut answer = [0; MAX_MESSAGE];
+    loop {
+        let len = stream.receive(&mut answer, &watch, until)?;
+        let message = Message::parse(&answer[..len]).map_err(|error| format!("{error:?}"))?;
+        if message.token() == token {
+            return show(&message.body(), message.payload());
         }
-    };
-    smol::block_on(smol::future::or(exchange, limit))
+    }
 }

@@ -60,6 +60,12 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
+impl From<Error> for crate::Error {
+    fn from(error: Error) -> Self {
+        Self::Other(format!("simulated kernel: {error}").into())
+    }
+}
+
 /// Names the action in front of the system's error.
 pub(crate) fn during<T>(what: impl Into<String>, result: io::Result<T>) -> Result<T> {
     result.map_err(|error| Error::Io(what.into(), error))

@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 
 use mote_schemas::bootlog::{Event, EventData, Guid, Variable};
 use mote_schemas::reason::Reason;
-use mote_schemas::tpm::{Digest, HashAlg, hash};
+use mote_schemas::tpm::{Digest, HashAlg};
 
 use super::appraisal::Deviation;
-use super::{CertifiedBootLog, command_line};
+use super::{CertifiedBootLog, command_line, keys};
 use crate::hex;
-use crate::manifest::{BootExpectations, FileDigest, KeyVariable};
+use crate::manifest::BootExpectations;
 
 /// PCRs in which a boot loader's kernel and initrd may be: U-Boot 8 and 9, GRUB and Linux's EFI stub 9,
 /// systemd-stub 11.
@@ -21,7 +21,7 @@ const LOADER_PCRS: [u32; 3] = [8, 9, 11];
 const CLOSED_PCRS: [u32; 3] = [8, 9, 12];
 
 /// PCR of Secure Boot (PC Client Platform Firmware Profile 1.06, 3.3.4.8).
-const SECURE_BOOT_PCR: u32 = 7;
+pub(super) const SECURE_BOOT_PCR: u32 = 7;
 
 /// PCR of what the firmware starts.
 const APPLICATION_PCR: u32 = 4;
@@ -29,8 +29,8 @@ const APPLICATION_PCR: u32 = 4;
 /// A log, what is expected of it, and what was found so far.
 pub(super) struct Check<'c, 'a> {
     log: &'c CertifiedBootLog<'a>,
-    expected: &'c BootExpectations,
-    found: Vec<Deviation>,
+    pub(super) expected: &'c BootExpectations,
+    pub(super) found: Vec<Deviation>,
     /// Numbers of events that are reported already.
     reported: BTreeSet<u32>,
 }
@@ -44,7 +44,7 @@ pub(super) fn check(log: &CertifiedBootLog<'_>, expected: &BootExpectations) -> 
         reported: BTreeSet::new(),
     };
     check.secure_boot();
-    check.keys();
+    keys::check(&mut check);
     check.applications();
     check.loaded(&expected.kernels, "kernel");
     check.loaded(&expected.initrds, "initrd");
@@ -63,7 +63,7 @@ impl<'a> Check<'_, 'a> {
     }
 
     /// Whether the events of `pcr` can be judged; if not, says so.
-    fn can_judge(&mut self, pcr: u32, reason: Reason) -> bool {
+    pub(super) fn can_judge(&mut self, pcr: u32, reason: Reason) -> bool {
         if self.log.certifies(pcr) {
             return true;
         }
@@ -75,7 +75,7 @@ impl<'a> Check<'_, 'a> {
 
     /// UEFI variables that the firmware measured before it handed over: in PCR 7, before its separator,
     /// after which anyone may extend.
-    fn variables(&self) -> Vec<(Event<'a>, Variable<'a>)> {
+    pub(super) fn variables(&self) -> Vec<(Event<'a>, Variable<'a>)> {
         let bank = self.bank();
         self.in_pcr(SECURE_BOOT_PCR)
             .take_while(|event| !is_separator(event, bank))
@@ -102,45 +102,6 @@ impl<'a> Check<'_, 'a> {
             (None, Some(_)) => return,
         };
         self.found.push(deviation);
-    }
-
-    fn keys(&mut self) {
-        if self.expected.keys.is_empty()
-            || !self.can_judge(SECURE_BOOT_PCR, Reason::SecureBootKeysUnexpected)
-        {
-            return;
-        }
-        let variables = self.variables();
-        for (key, allowed) in &self.expected.keys {
-            let guid = match key {
-                KeyVariable::Pk | KeyVariable::Kek => Guid::GLOBAL_VARIABLE,
-                KeyVariable::Db | KeyVariable::Dbx => Guid::IMAGE_SECURITY_DATABASE,
-            };
-            let mut measured = variables
-                .iter()
-                .filter(|(_, variable)| variable.guid == guid && variable.name == *key.name())
-                .peekable();
-            let expected = allowed.iter().map(|digest| digest.0.to_vec());
-            if measured.peek().is_none() {
-                let note = format!("the firmware did not measure the variable {}", key.name());
-                let missing = Deviation::of_pcr(Reason::SecureBootKeysUnexpected, SECURE_BOOT_PCR);
-                self.found
-                    .push(missing.with_note(note).with_expected(expected));
-                continue;
-            }
-            for (event, variable) in measured {
-                let digest = hash(HashAlg::Sha256, &[variable.value]);
-                let known = |allowed: &FileDigest| allowed.0[..] == *digest.as_bytes();
-                if !allowed.iter().any(known) {
-                    let deviation = self
-                        .of_event(Reason::SecureBootKeysUnexpected, event)
-                        .with_measured(digest.as_bytes())
-                        .with_expected(expected.clone())
-                        .with_note(format!("SHA-256 of the contents of {}", key.name()));
-                    self.found.push(deviation);
-                }
-            }
-        }
     }
 
     /// PCR 4 holds what the firmware started, and its own strings. A digest of printable text is no
@@ -307,7 +268,7 @@ impl<'a> Check<'_, 'a> {
         self.found.push(deviation);
     }
 
-    fn of_event(&self, reason: Reason, event: &Event<'_>) -> Deviation {
+    pub(super) fn of_event(&self, reason: Reason, event: &Event<'_>) -> Deviation {
         let deviation = Deviation::of_pcr(reason, event.pcr);
         let measured = event.digest(self.bank());
         Deviation {

@@ -8,6 +8,7 @@
 //! | `certified` | the proof that a log is what was measured |
 //! | `appraisal` | what of it is as manifests expect |
 //! | `events` | expectations on a log, one by one |
+//! | `keys` | of those, what Secure Boot's variables held |
 //! | `command_line` | the kernel's command line, in all the ways in which it is measured |
 //!
 //! **Who may lie**: the device, in every byte of the log; after [`CertifiedBootLog`], still in each
@@ -19,6 +20,9 @@ mod appraisal;
 mod certified;
 mod command_line;
 mod events;
+mod keys;
 
 pub use appraisal::{BootAppraisal, Deviation, appraise};
+pub(crate) use keys::words as signature_in_words;
+
 pub use certified::{BootLogMismatch, CertifiedBootLog};

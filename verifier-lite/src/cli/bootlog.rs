@@ -5,12 +5,13 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
-use mote_schemas::bootlog::{BootLog, BootPcrs, Event, EventData};
+use mote_schemas::bootlog::{BootLog, BootPcrs, Event, EventData, Signatures};
 use mote_schemas::limits::MAX_BOOT_LOG;
 use mote_schemas::tpm::{Digest, HashAlg, hash};
 use serde::Serialize;
 
 use super::{Context, Failure, Outcome};
+use crate::boot::signature_in_words;
 use crate::hex;
 use crate::manifest::KeyVariable;
 use crate::printable::printable;
@@ -129,7 +130,17 @@ struct ShownEvent {
     data_covered: bool,
     /// What the data says.
     text: String,
+    /// What a variable of Secure Boot holds.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    signatures: Vec<ShownSignature>,
     data: String,
+}
+
+#[derive(Serialize)]
+struct ShownSignature {
+    /// What `motectl manifest build --secure-boot-allow` takes.
+    digest: String,
+    text: String,
 }
 
 impl Shown {
@@ -210,6 +221,9 @@ impl Shown {
             if !event.text.is_empty() {
                 line(format_args!("     {}\n", event.text));
             }
+            for ShownSignature { digest, text } in &event.signatures {
+                line(format_args!("       holds {digest}\n         {text}\n"));
+            }
             if event.extended {
                 for (bank, digest) in &event.digests {
                     line(format_args!("     {bank} {digest}\n"));
@@ -261,9 +275,26 @@ impl ShownEvent {
             digests,
             data_covered,
             text: printable(words(event).as_bytes()),
+            signatures: signatures(event),
             data: hex::encode(event.data),
         }
     }
+}
+
+fn signatures(event: &Event<'_>) -> Vec<ShownSignature> {
+    let EventData::Variable(variable) = event.view() else {
+        return Vec::new();
+    };
+    if KeyVariable::from_name(&variable.name.to_string()).is_none() {
+        return Vec::new();
+    }
+    Signatures::new(variable.value)
+        .map_while(Result::ok)
+        .map(|signature| ShownSignature {
+            digest: signature.digest().to_string(),
+            text: signature_in_words(&signature),
+        })
+        .collect()
 }
 
 /// The data in words; empty if it has none.

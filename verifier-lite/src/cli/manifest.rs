@@ -17,11 +17,15 @@ use crate::admin::{ManifestView, Request, Response};
 use crate::convert::{corim, keylime};
 use crate::hex;
 use crate::manifest::envelope::read_file;
-use crate::manifest::{BootExpectations, MAX_MANIFEST, Manifest, SignedManifest, VerifiedManifest};
+use crate::manifest::{
+    Attributes, BootExpectations, DeviceTable, FileDigest, KeyVariable, MAX_MANIFEST, Manifest,
+    SignedManifest, VerifiedManifest,
+};
 use crate::printable::printable;
 use crate::signing_key::PublicKey;
 
 mod boot;
+mod buffers;
 mod build;
 
 #[derive(Debug, Subcommand)]
@@ -192,6 +196,47 @@ struct Summary {
     boot: Expected,
     /// Component -> allowed SHA-256 digests.
     firmware: BTreeMap<String, Vec<String>>,
+    /// Measured buffer -> allowed SHA-256 digests.
+    buffers: BTreeMap<String, Vec<String>>,
+    unjudged_keyrings: Vec<String>,
+    device_mapper: Vec<ShownTable>,
+}
+
+/// A device that the device mapper may make. Values are patterns.
+#[derive(Serialize)]
+struct ShownTable {
+    device: Attributes,
+    targets: Vec<Attributes>,
+    may_be_cleared: bool,
+    may_be_removed: bool,
+    /// Patterns of a new name and UUID.
+    may_become: Option<(String, String)>,
+}
+
+impl ShownTable {
+    fn new(table: &DeviceTable) -> Self {
+        Self {
+            device: table.device.clone(),
+            targets: table.targets.clone(),
+            may_be_cleared: table.may_clear,
+            may_be_removed: table.may_remove,
+            may_become: table.may_become.clone(),
+        }
+    }
+
+    fn in_words(&self) -> String {
+        let words = |attributes: &Attributes| {
+            let words = attributes
+                .iter()
+                .map(|(key, value)| format!("{key}={value}"));
+            words.collect::<Vec<_>>().join(",")
+        };
+        let mut text = words(&self.device);
+        for target in &self.targets {
+            let _ = write!(text, "; {}", words(target));
+        }
+        printable(text.as_bytes())
+    }
 }
 
 /// What the boot event log must show.
@@ -200,6 +245,10 @@ struct Expected {
     secure_boot: bool,
     /// Variable -> SHA-256 of what it may contain.
     secure_boot_keys: BTreeMap<&'static str, Vec<String>>,
+    /// Variable -> signatures, of which it may hold any and no other.
+    secure_boot_allowed: BTreeMap<&'static str, Vec<String>>,
+    /// Variable -> signatures that it must hold.
+    secure_boot_required: BTreeMap<&'static str, Vec<String>>,
     applications: Vec<String>,
     kernels: Vec<String>,
     initrds: Vec<String>,
@@ -211,13 +260,17 @@ struct Expected {
 impl Expected {
     fn new(boot: &BootExpectations) -> Self {
         let texts = |list: &[Digest]| list.iter().map(ToString::to_string).collect();
-        Self {
-            secure_boot: boot.secure_boot,
-            secure_boot_keys: boot
-                .keys
+        let by_name = |variables: &BTreeMap<KeyVariable, Vec<FileDigest>>| {
+            variables
                 .iter()
                 .map(|(key, list)| (key.name(), list.iter().map(ToString::to_string).collect()))
-                .collect(),
+                .collect()
+        };
+        Self {
+            secure_boot: boot.secure_boot,
+            secure_boot_keys: by_name(&boot.keys),
+            secure_boot_allowed: by_name(&boot.allowed_signatures),
+            secure_boot_required: by_name(&boot.required_signatures),
             applications: texts(&boot.applications),
             kernels: texts(&boot.kernels),
             initrds: texts(&boot.initrds),
@@ -237,6 +290,19 @@ impl Expected {
         for (name, values) in &self.secure_boot_keys {
             for value in values {
                 line(name, value);
+            }
+        }
+        for (name, values) in &self.secure_boot_allowed {
+            if values.is_empty() {
+                line(name, "holds nothing");
+            }
+            for value in values {
+                line(&format!("{name} may hold"), value);
+            }
+        }
+        for (name, values) in &self.secure_boot_required {
+            for value in values {
+                line(&format!("{name} holds"), value);
             }
         }
         for (label, values) in [
@@ -270,6 +336,7 @@ impl Summary {
                     .collect(),
             )
         };
+        let buffers = manifest.buffers();
         Self {
             verified,
             name: manifest.name().to_owned(),
@@ -289,6 +356,16 @@ impl Summary {
                     (component.name.clone(), digests.collect())
                 })
                 .collect(),
+            buffers: buffers
+                .known
+                .iter()
+                .map(|buffer| {
+                    let digests = buffer.digests.iter().map(ToString::to_string);
+                    (printable(&buffer.path), digests.collect())
+                })
+                .collect(),
+            unjudged_keyrings: buffers.unjudged_keyrings.clone(),
+            device_mapper: buffers.tables.iter().map(ShownTable::new).collect(),
         }
     }
 
@@ -340,6 +417,18 @@ impl Summary {
             for digest in digests {
                 line("", digest);
             }
+        }
+        for (name, digests) in &self.buffers {
+            line("buffer", name);
+            for digest in digests {
+                line("", digest);
+            }
+        }
+        for keyring in &self.unjudged_keyrings {
+            line("unjudged", &printable(keyring.as_bytes()));
+        }
+        for table in &self.device_mapper {
+            line("device", &table.in_words());
         }
         self.boot.in_words(line);
         out

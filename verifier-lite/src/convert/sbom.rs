@@ -52,12 +52,15 @@ fn spdx(root: &Place<'_>) -> Result<Imported, ConvertError> {
         without += usize::from(!add(&mut imported, &name, hashes)?);
     }
     imported.leave_out(without, "files without a SHA-256 checksum");
+    if let Some(packages) = root.get("packages") {
+        imported.leave_out(packages.items()?.len(), "packages, which are no files");
+    }
     imported.not_empty("$.files")
 }
 
 fn spdx3(graph: &Place<'_>) -> Result<Imported, ConvertError> {
     let mut imported = Imported::default();
-    let (mut without, mut sources) = (0, 0);
+    let (mut without, mut sources, mut packages) = (0, 0, 0);
     for element in graph.items()? {
         let kind = element.must("type")?;
         match kind.text()? {
@@ -85,11 +88,14 @@ fn spdx3(graph: &Place<'_>) -> Result<Imported, ConvertError> {
                 };
                 without += usize::from(!add(&mut imported, &element.must("name")?, hashes)?);
             }
+            "software_Package" => packages += 1,
+            // Relations, people, licences: nothing that a device could run.
             _ => {}
         }
     }
     imported.leave_out(without, "files without a sha256 hash");
     imported.leave_out(sources, "files of source code");
+    imported.leave_out(packages, "packages, which are no files");
     imported.not_empty("$.@graph")
 }
 
@@ -105,30 +111,45 @@ fn cyclonedx(root: &Place<'_>) -> Result<Imported, ConvertError> {
         imported.name = text("name")?;
         imported.version = text("version")?;
     }
-    let mut without = 0;
+    let mut skipped = Skipped::default();
     if let Some(components) = root.get("components") {
-        without = of_components(&components, &mut imported)?;
+        of_components(&components, &mut imported, &mut skipped)?;
     }
-    imported.leave_out(without, "files without a SHA-256 hash");
+    imported.leave_out(skipped.without, "files without a SHA-256 hash");
+    imported.leave_out(skipped.others, "components that are no files");
     imported.not_empty("$.components")
 }
 
+/// How many components a manifest has no place for.
+#[derive(Default)]
+struct Skipped {
+    /// Files without a digest that we have.
+    without: usize,
+    /// Libraries, applications, firmware: what is no file.
+    others: usize,
+}
+
 /// Components have components; the JSON parser bounds how deep.
-fn of_components(components: &Place<'_>, imported: &mut Imported) -> Result<usize, ConvertError> {
-    let mut without = 0;
+fn of_components(
+    components: &Place<'_>,
+    imported: &mut Imported,
+    skipped: &mut Skipped,
+) -> Result<(), ConvertError> {
     for component in components.items()? {
         if component.must("type")?.text()? == "file" {
             let hashes = match component.get("hashes") {
                 Some(hashes) => sha256_of(&hashes, "alg", "SHA-256", "content")?,
                 None => Vec::new(),
             };
-            without += usize::from(!add(imported, &component.must("name")?, hashes)?);
+            skipped.without += usize::from(!add(imported, &component.must("name")?, hashes)?);
+        } else {
+            skipped.others += 1;
         }
         if let Some(inner) = component.get("components") {
-            without += of_components(&inner, imported)?;
+            of_components(&inner, imported, skipped)?;
         }
     }
-    Ok(without)
+    Ok(())
 }
 
 /// The digests in an array of `{algorithm: NAME, value: HEX}`.

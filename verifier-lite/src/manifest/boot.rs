@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use mote_schemas::bootlog::Guid;
 use mote_schemas::limits::PCR_COUNT;
 use mote_schemas::tpm::{Digest, HashAlg};
 
@@ -44,6 +45,14 @@ impl KeyVariable {
         }
     }
 
+    /// Who owns the name (UEFI 2.10, 32.3 and 32.6.1).
+    pub const fn guid(self) -> Guid {
+        match self {
+            Self::Pk | Self::Kek => Guid::GLOBAL_VARIABLE,
+            Self::Db | Self::Dbx => Guid::IMAGE_SECURITY_DATABASE,
+        }
+    }
+
     /// The variable with this name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|key| key.name() == name)
@@ -57,6 +66,11 @@ pub struct BootExpectations {
     pub secure_boot: bool,
     /// SHA-256 of what each of these variables may contain.
     pub keys: BTreeMap<KeyVariable, Vec<FileDigest>>,
+    /// [Signatures](mote_schemas::bootlog::Signature::digest) of which these variables may hold any, and no
+    /// other. None: the variable must be empty.
+    pub allowed_signatures: BTreeMap<KeyVariable, Vec<FileDigest>>,
+    /// Signatures that these variables must hold, whatever else they do.
+    pub required_signatures: BTreeMap<KeyVariable, Vec<FileDigest>>,
     /// Authenticode digests of what the firmware may start. PCR 4 must hold nothing else.
     pub applications: Vec<Digest>,
     /// Digests of kernels of which one must have been loaded.
@@ -79,8 +93,14 @@ impl BootExpectations {
     #[must_use]
     pub fn and(mut self, other: Self) -> Self {
         self.secure_boot |= other.secure_boot;
-        for (key, digests) in other.keys {
-            self.keys.entry(key).or_default().extend(digests);
+        for (mine, others) in [
+            (&mut self.keys, other.keys),
+            (&mut self.allowed_signatures, other.allowed_signatures),
+            (&mut self.required_signatures, other.required_signatures),
+        ] {
+            for (key, digests) in others {
+                mine.entry(key).or_default().extend(digests);
+            }
         }
         self.applications.extend(other.applications);
         self.kernels.extend(other.kernels);
@@ -99,7 +119,12 @@ impl BootExpectations {
             list.sort_unstable();
             list.dedup();
         }
-        for list in self.keys.values_mut() {
+        let of_variables = self
+            .keys
+            .values_mut()
+            .chain(self.allowed_signatures.values_mut())
+            .chain(self.required_signatures.values_mut());
+        for list in of_variables {
             list.sort_unstable();
             list.dedup();
         }
@@ -110,16 +135,25 @@ impl BootExpectations {
     pub(super) fn check(&self) -> Result<(), Fault> {
         let lists = [&self.applications, &self.kernels, &self.initrds];
         let events = self.events.values();
+        let of_variables = || {
+            let signatures = self.allowed_signatures.values();
+            self.keys
+                .values()
+                .chain(signatures)
+                .chain(self.required_signatures.values())
+        };
         let too_many = lists
             .into_iter()
             .chain(events)
             .map(Vec::len)
-            .chain(self.keys.values().map(Vec::len))
+            .chain(of_variables().map(Vec::len))
             .any(|len| len > MAX_BOOT_VALUES);
         if too_many || self.command_lines.len() > MAX_BOOT_VALUES {
             return Err(Fault::TooMany("boot values"));
         }
-        if self.keys.values().any(Vec::is_empty) {
+        if self.keys.values().any(Vec::is_empty)
+            || self.required_signatures.values().any(Vec::is_empty)
+        {
             return Err(Fault::BadBoot("a list of Secure Boot keys is empty"));
         }
         let pcr_exists = |pcr: &u8| usize::from(*pcr) < PCR_COUNT;

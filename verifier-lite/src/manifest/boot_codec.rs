@@ -21,6 +21,8 @@ mod key {
     pub(super) const INITRDS: u64 = 8;
     pub(super) const COMMAND_LINES: u64 = 9;
     pub(super) const EVENTS: u64 = 10;
+    pub(super) const ALLOWED_SIGNATURES: u64 = 11;
+    pub(super) const REQUIRED_SIGNATURES: u64 = 12;
 }
 
 type Written = Result<(), minicbor::encode::Error<Infallible>>;
@@ -37,6 +39,8 @@ pub(super) fn write(e: &mut Encoder<Vec<u8>>, boot: &BootExpectations) -> Writte
         boot.secure_boot,
         !boot.command_lines.is_empty(),
         !boot.events.is_empty(),
+        !boot.allowed_signatures.is_empty(),
+        !boot.required_signatures.is_empty(),
     ];
     count += others.iter().filter(|present| **present).count();
     e.map(count as u64)?;
@@ -45,10 +49,7 @@ pub(super) fn write(e: &mut Encoder<Vec<u8>>, boot: &BootExpectations) -> Writte
     }
     for (variable, list) in &boot.keys {
         e.u64(key::KEYS + *variable as u64)?;
-        e.array(list.len() as u64)?;
-        for digest in list {
-            e.bytes(&digest.0)?;
-        }
+        write_file_digests(e, list)?;
     }
     for (key, list) in digests {
         if !list.is_empty() {
@@ -69,6 +70,26 @@ pub(super) fn write(e: &mut Encoder<Vec<u8>>, boot: &BootExpectations) -> Writte
             e.u8(*pcr)?;
             write_digests(e, list)?;
         }
+    }
+    for (key, variables) in [
+        (key::ALLOWED_SIGNATURES, &boot.allowed_signatures),
+        (key::REQUIRED_SIGNATURES, &boot.required_signatures),
+    ] {
+        if !variables.is_empty() {
+            e.u64(key)?.map(variables.len() as u64)?;
+            for (variable, list) in variables {
+                e.u8(*variable as u8)?;
+                write_file_digests(e, list)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn write_file_digests(e: &mut Encoder<Vec<u8>>, list: &[FileDigest]) -> Written {
+    e.array(list.len() as u64)?;
+    for digest in list {
+        e.bytes(&digest.0)?;
     }
     Ok(())
 }
@@ -109,6 +130,8 @@ pub(super) fn read(d: &mut Reader<'_>) -> Result<BootExpectations, ManifestError
                 boot.command_lines = list(d, text)?;
             }
             key::EVENTS => boot.events = events(d)?,
+            key::ALLOWED_SIGNATURES => boot.allowed_signatures = signatures(d, sorted)?,
+            key::REQUIRED_SIGNATURES => boot.required_signatures = signatures(d, list)?,
             _ => return Err(ManifestError::at(offset, Fault::UnknownKey(key))),
         }
     }
@@ -133,6 +156,32 @@ fn events(d: &mut Reader<'_>) -> Result<BTreeMap<u8, Vec<Digest>>, ManifestError
     Ok(events)
 }
 
+/// Digests of signatures, by variable.
+fn signatures(
+    d: &mut Reader<'_>,
+    list: impl Fn(&mut Reader<'_>, ReadFileDigest) -> Result<Vec<FileDigest>, ManifestError>,
+) -> Result<BTreeMap<KeyVariable, Vec<FileDigest>>, ManifestError> {
+    let start = d.0.position();
+    let mut signatures = BTreeMap::new();
+    let mut previous = None;
+    for _ in 0..d.map("signatures by variable")? {
+        let offset = d.0.position();
+        let key = d.key(previous)?;
+        previous = Some(key);
+        let variable = usize::try_from(key)
+            .ok()
+            .and_then(|key| KeyVariable::ALL.get(key))
+            .ok_or_else(|| ManifestError::at(offset, Fault::UnknownKey(key)))?;
+        signatures.insert(*variable, list(d, file_digest)?);
+    }
+    if signatures.is_empty() {
+        return Err(ManifestError::at(start, Fault::NotCanonical));
+    }
+    Ok(signatures)
+}
+
+type ReadFileDigest = fn(&mut Reader<'_>) -> Result<FileDigest, ManifestError>;
+
 fn file_digest(d: &mut Reader<'_>) -> Result<FileDigest, ManifestError> {
     let offset = d.0.position();
     let bytes = d.bytes("a SHA-256 digest (a byte string)")?;
@@ -153,6 +202,18 @@ fn list<T: Ord>(
     item: impl Fn(&mut Reader<'_>) -> Result<T, ManifestError>,
 ) -> Result<Vec<T>, ManifestError> {
     let start = d.0.position();
+    let items = sorted(d, item)?;
+    if items.is_empty() {
+        return Err(ManifestError::at(start, Fault::NotCanonical));
+    }
+    Ok(items)
+}
+
+/// A list that is sorted and has nothing twice.
+fn sorted<T: Ord>(
+    d: &mut Reader<'_>,
+    item: impl Fn(&mut Reader<'_>) -> Result<T, ManifestError>,
+) -> Result<Vec<T>, ManifestError> {
     let count = d.array("a list of boot values")?;
     let mut items: Vec<T> = Vec::new();
     for _ in 0..count {
@@ -162,9 +223,6 @@ fn list<T: Ord>(
             return Err(ManifestError::at(offset, Fault::NotCanonical));
         }
         items.push(value);
-    }
-    if items.is_empty() {
-        return Err(ManifestError::at(start, Fault::NotCanonical));
     }
     Ok(items)
 }

@@ -2,39 +2,25 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
 
 use std::fs;
-use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::process::Command;
+
+use mote_swtpm::Manufacture;
 
 /// A directory of this test's own, removed when dropped.
-pub(crate) struct TempDir(PathBuf);
+pub(crate) struct TempDir(mote_swtpm::TempDir);
 
 impl TempDir {
     pub(crate) fn new(label: &str) -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let path = std::env::temp_dir().join(format!(
-            "mote-{label}-{}-{}",
-            std::process::id(),
-            NEXT.fetch_add(1, Ordering::Relaxed)
-        ));
-        fs::create_dir(&path).unwrap();
-        TempDir(path)
+        TempDir(mote_swtpm::TempDir::new(label).unwrap())
     }
 
     pub(crate) fn path(&self) -> &Path {
-        &self.0
+        self.0.path()
     }
 
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.0.join(name)
-    }
-}
-
-impl Drop for TempDir {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
     }
 }
 
@@ -70,76 +56,30 @@ pub(crate) fn run(command: &mut Command) -> Vec<u8> {
     output.stdout
 }
 
-/// A running swtpm.
+/// A running swtpm; tools work in its directory.
 pub(crate) struct Swtpm {
-    process: Child,
-    port: u16,
+    tpm: mote_swtpm::Swtpm,
     pub(crate) dir: TempDir,
 }
 
 impl Swtpm {
     /// A fresh TPM.
     pub(crate) fn start() -> Self {
-        Self::start_in(TempDir::new("swtpm"))
+        let dir = TempDir::new("swtpm");
+        let tpm = mote_swtpm::Swtpm::start(dir.path()).unwrap();
+        Self { tpm, dir }
     }
 
     /// A TPM as a factory leaves it: RSA-2048 and ECC P-384 EKs at 0x81010001 and 0x81010016, their
     /// certificates in NV (0x1c00002, 0x1c00016), and the maker's authority in `ca/`.
     pub(crate) fn manufactured() -> Self {
         let dir = TempDir::new("swtpm");
-        let path = dir.path().display();
-        fs::create_dir(dir.file("ca")).unwrap();
-        fs::write(
-            dir.file("localca.conf"),
-            format!(
-                "statedir = {path}/ca\nsigningkey = {path}/ca/signkey.pem\n\
-                 issuercert = {path}/ca/issuercert.pem\ncertserial = {path}/ca/certserial\n"
-            ),
-        )
-        .unwrap();
-        fs::write(
-            dir.file("setup.conf"),
-            format!(
-                "create_certs_tool = /usr/bin/swtpm_localca\n\
-                 create_certs_tool_config = {path}/localca.conf\n\
-                 create_certs_tool_options = /etc/swtpm-localca.options\n"
-            ),
-        )
-        .unwrap();
-        run(Command::new("swtpm_setup")
-            .args(["--tpm2", "--create-ek-cert", "--ecc", "--overwrite"])
-            .arg("--tpmstate")
-            .arg(dir.path())
-            .arg("--config")
-            .arg(dir.file("setup.conf")));
-        Self::start_in(dir)
-    }
-
-    fn start_in(dir: TempDir) -> Self {
-        // Another process may take the ports between our look and swtpm's: then it ends at once.
-        for _ in 0..20 {
-            let port = free_port_pair();
-            let mut process = Command::new("swtpm")
-                .args(["socket", "--tpm2", "--flags", "not-need-init,startup-clear"])
-                .arg("--tpmstate")
-                .arg(format!("dir={}", dir.path().display()))
-                .arg("--server")
-                .arg(format!("type=tcp,port={port},bindaddr=127.0.0.1"))
-                .arg("--ctrl")
-                .arg(format!("type=tcp,port={},bindaddr=127.0.0.1", port + 1))
-                .spawn()
-                .expect("swtpm is installed");
-            let deadline = Instant::now() + Duration::from_secs(10);
-            while Instant::now() < deadline && process.try_wait().unwrap().is_none() {
-                if TcpStream::connect(("127.0.0.1", port + 1)).is_ok() {
-                    return Swtpm { process, port, dir };
-                }
-                std::thread::sleep(Duration::from_millis(20));
-            }
-            let _ = process.kill();
-            let _ = process.wait();
-        }
-        panic!("swtpm did not start");
+        let how = Manufacture {
+            ek_certificates: true,
+            ..Manufacture::default()
+        };
+        let tpm = mote_swtpm::Swtpm::manufacture(dir.path(), &how).unwrap();
+        Self { tpm, dir }
     }
 
     /// Runs a tool of tpm2-tools in the TPM's directory; words are split at blanks. Then flushes
@@ -161,18 +101,15 @@ impl Swtpm {
         run(&mut self.command(shutdown));
         run(Command::new("swtpm_ioctl")
             .arg("--tcp")
-            .arg(format!("127.0.0.1:{}", self.port + 1))
+            .arg(format!("127.0.0.1:{}", self.tpm.port() + 1))
             .arg("-i"));
         run(&mut self.command(startup));
     }
 
     fn command(&self, line: &str) -> Command {
         let mut words = line.split_whitespace();
-        let mut command = Command::new(words.next().expect("a tool's name"));
-        command.args(words).current_dir(self.dir.path()).env(
-            "TPM2TOOLS_TCTI",
-            format!("swtpm:host=127.0.0.1,port={}", self.port),
-        );
+        let mut command = self.tpm.tool(words.next().expect("a tool's name"));
+        command.args(words);
         command
     }
 
@@ -182,23 +119,5 @@ impl Swtpm {
 
     pub(crate) fn write(&self, name: &str, bytes: &[u8]) {
         fs::write(self.dir.file(name), bytes).unwrap();
-    }
-}
-
-impl Drop for Swtpm {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-/// A free port whose successor is free too: the TCTI for swtpm insists on that pair.
-fn free_port_pair() -> u16 {
-    loop {
-        let first = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = first.local_addr().unwrap().port();
-        if port < u16::MAX && TcpListener::bind(("127.0.0.1", port + 1)).is_ok() {
-            return port;
-        }
     }
 }

@@ -13,13 +13,20 @@ use crate::manifest::{BootExpectations, FileDigest, KeyVariable};
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "What the boot event log must show")]
-pub(super) struct Options {
+pub(super) struct BootOptions {
     /// UEFI Secure Boot must have been on.
     #[arg(long)]
     secure_boot: bool,
     /// SHA-256 of what PK, KEK, db or dbx may contain, as `motectl bootlog show` prints it.
     #[arg(long, value_name = "NAME=HEX")]
     secure_boot_key: Vec<String>,
+    /// A signature that PK, KEK, db or dbx may hold, as `motectl bootlog show` prints it; then the variable
+    /// must hold no other. `NAME=` alone: it must be empty.
+    #[arg(long, value_name = "NAME=[HEX]")]
+    secure_boot_allow: Vec<String>,
+    /// A signature that PK, KEK, db or dbx must hold, whatever else they do.
+    #[arg(long, value_name = "NAME=HEX")]
+    secure_boot_require: Vec<String>,
     /// Authenticode digest of what the firmware may start; then PCR 4 must hold nothing else.
     #[arg(long, value_name = "HEX")]
     boot_app: Vec<String>,
@@ -37,24 +44,35 @@ pub(super) struct Options {
     boot_event: Vec<String>,
 }
 
-impl Options {
+impl BootOptions {
     pub(super) fn expectations(&self) -> Result<BootExpectations, Failure> {
         let mut boot = BootExpectations {
             secure_boot: self.secure_boot,
             command_lines: self.cmdline.clone(),
             ..BootExpectations::default()
         };
-        for text in &self.secure_boot_key {
-            let parsed = text.split_once('=').and_then(|(name, value)| {
-                let digest = hex::decode(value)?.try_into().ok()?;
-                Some((KeyVariable::from_name(name)?, FileDigest(digest)))
-            });
-            let Some((key, digest)) = parsed else {
-                return Err(Failure(format!(
-                    "--secure-boot-key {text}: not NAME=HEX, such as db=<64 hex digits>"
-                )));
-            };
-            boot.keys.entry(key).or_default().push(digest);
+        for (option, texts, listed) in [
+            ("key", &self.secure_boot_key, &mut boot.keys),
+            (
+                "allow",
+                &self.secure_boot_allow,
+                &mut boot.allowed_signatures,
+            ),
+            (
+                "require",
+                &self.secure_boot_require,
+                &mut boot.required_signatures,
+            ),
+        ] {
+            for text in texts {
+                let may_be_none = option == "allow";
+                let (key, digest) = of_variable(text, may_be_none).ok_or_else(|| {
+                    Failure(format!(
+                        "--secure-boot-{option} {text}: not NAME=HEX, such as db=<64 hex digits>"
+                    ))
+                })?;
+                listed.entry(key).or_default().extend(digest);
+            }
         }
         for text in &self.boot_app {
             let digest = digest(text).ok_or_else(|| {
@@ -83,6 +101,17 @@ impl Options {
         }
         Ok(boot)
     }
+}
+
+/// A variable and a digest of something in it.
+fn of_variable(text: &str, may_be_none: bool) -> Option<(KeyVariable, Option<FileDigest>)> {
+    let (name, value) = text.split_once('=')?;
+    let key = KeyVariable::from_name(name)?;
+    if value.is_empty() && may_be_none {
+        return Some((key, None));
+    }
+    let digest = hex::decode(value)?.try_into().ok()?;
+    Some((key, Some(FileDigest(digest))))
 }
 
 /// A digest: its length tells its algorithm.

@@ -6,8 +6,7 @@ LICENSE = "Apache-2.0 & BSD-3-Clause & BlueOak-1.0.0 & ISC & MIT"
 
 require mote.inc
 
-SRC_URI += "file://60-mote.rules \
-            file://agent.toml"
+SRC_URI += "file://agent.toml"
 
 inherit cargo-update-recipe-crates features_check systemd update-rc.d useradd
 
@@ -32,11 +31,16 @@ CARGO_SRC_DIR = "agent"
 CARGO_BUILD_FLAGS += "--no-default-features ${PACKAGECONFIG_CONFARGS}"
 export CARGO_PROFILE_RELEASE_OPT_LEVEL = "z"
 
+# Where the distribution's libstd aborts on panic, nothing reads tables to unwind with (agent/linker/README.md).
+# Every release's glibc knows short relocations.
+RUSTFLAGS:append = "${@' $(${S}/agent/linker/rustflags.sh --relr --compact%s)' % bb.utils.contains('PACKAGECONFIG', 'tls', ' --tls', '', d) \
+    if (d.getVar('RUST_PANIC_STRATEGY'), d.getVar('TCLIBC')) == ('abort', 'glibc') else ''}"
+
 do_install:append() {
     install -d ${D}${systemd_system_unitdir} ${D}${sysconfdir}/init.d ${D}${nonarch_base_libdir}/udev/rules.d
     install -m 0644 ${S}/agent/dist/mote-agent.service ${D}${systemd_system_unitdir}
     install -m 0755 ${S}/agent/dist/mote-agent.init ${D}${sysconfdir}/init.d/mote-agent
-    install -m 0644 ${UNPACKDIR}/60-mote.rules ${D}${nonarch_base_libdir}/udev/rules.d
+    install -m 0644 ${S}/agent/dist/60-mote.rules ${D}${nonarch_base_libdir}/udev/rules.d
 
     install -d -m 0750 ${D}${sysconfdir}/mote
     install -m 0640 ${UNPACKDIR}/agent.toml ${D}${sysconfdir}/mote

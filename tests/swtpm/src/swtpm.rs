@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use crate::error::{Error, Result, during};
 use crate::ports;
-use crate::process::{Process, run};
-use crate::simkernel::bank::Bank;
+use crate::process::{Process, run, wait_for};
 
-const START: Duration = Duration::from_secs(10);
+/// Within which a swtpm is up, on a machine with much else to do.
+const START: Duration = Duration::from_secs(60);
 /// `CMD_SHUTDOWN` of swtpm's control protocol (`swtpm_ioctl -s`).
 const CMD_SHUTDOWN: u32 = 3;
 
@@ -22,13 +22,13 @@ pub struct Manufacture {
     /// EKs at 0x81010001 (RSA-2048) and 0x81010016 (ECC P-384), their certificates in NV, issued
     /// by a test CA in `ca/` beside the state (`issuercert.pem`, and its root `swtpm-localca-rootca-cert.pem`).
     pub ek_certificates: bool,
-    /// The active PCR banks; swtpm's own choice (all four) when empty.
-    pub banks: Vec<Bank>,
+    /// The active PCR banks as tpm2-tools spells them (`sha256`); swtpm's own choice (all four) when empty.
+    pub banks: Vec<&'static str>,
 }
 
 /// A running swtpm with its data port on 127.0.0.1 and its control port after it.
 ///
-/// swtpm serves one data connection at a time: a [`crate::SimKernel`] takes it and lends the TPM on.
+/// swtpm serves one data connection at a time: a simulated kernel takes it and lends the TPM on.
 #[derive(Debug)]
 pub struct Swtpm {
     process: Process,
@@ -52,6 +52,30 @@ impl Swtpm {
         outcome
     }
 
+    /// Power cut: killed, with no chance to save anything.
+    pub fn cut(&mut self) -> Result<()> {
+        self.process.kill()
+    }
+
+    /// Power on after a [cut](Self::cut), on the same port.
+    pub fn power_on(&mut self) -> Result<()> {
+        // Another test may have the port for a while.
+        let powered = wait_for("swtpm is back on its port", START, || {
+            Self::start_at(&self.dir, self.port).ok()
+        })?;
+        *self = powered;
+        Ok(())
+    }
+
+    /// A command for one of tpm2-tools, which works on this TPM and in its directory. swtpm serves one
+    /// connection at a time: drop others first.
+    pub fn tool(&self, name: &str) -> Command {
+        let mut command = Command::new(name);
+        command.current_dir(&self.dir);
+        command.env("TPM2TOOLS_TCTI", self.tcti());
+        command
+    }
+
     /// Makes a TPM as its vendor would, then powers it on.
     pub fn manufacture(dir: &Path, how: &Manufacture) -> Result<Self> {
         let (state, ca) = (dir.join("state"), dir.join("ca"));
@@ -65,8 +89,7 @@ impl Swtpm {
             setup.arg("--config").arg(test_ca(dir, &ca)?);
         }
         if !how.banks.is_empty() {
-            let names: Vec<&str> = how.banks.iter().map(|bank| bank.name()).collect();
-            setup.arg("--pcr-banks").arg(names.join(","));
+            setup.arg("--pcr-banks").arg(how.banks.join(","));
         }
         run(&mut setup)?;
         Self::start(dir)
@@ -108,7 +131,7 @@ impl Swtpm {
         self.port
     }
 
-    /// The TCTI for tpm2-tools and tpm2-tss, when no [`crate::SimKernel`] is in front.
+    /// The TCTI for tpm2-tools and tpm2-tss, when nothing is in front.
     pub fn tcti(&self) -> String {
         tcti(self.port)
     }

@@ -1,11 +1,9 @@
 //! Processes under test: each with its log, none outliving its owner, none killed but our own.
 
 use std::env;
-use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -213,6 +211,13 @@ impl TempDir {
     pub fn join(&self, name: impl AsRef<Path>) -> PathBuf {
         self.0.join(name)
     }
+
+    /// Writes a file in it; returns its path.
+    pub fn write(&self, name: impl AsRef<Path>, bytes: &[u8]) -> Result<PathBuf> {
+        let path = self.join(name);
+        during(path.display().to_string(), fs::write(&path, bytes))?;
+        Ok(path)
+    }
 }
 
 impl Drop for TempDir {
@@ -224,48 +229,6 @@ impl Drop for TempDir {
             let _ = fs::remove_dir_all(&self.0);
         }
     }
-}
-
-/// A command for a program of this workspace.
-///
-/// Programs are taken from `$MOTE_BIN_DIR` where that is set (`run.sh` builds them once and says
-/// so); else they are built, so that a test never meets yesterday's.
-pub fn program(name: &str) -> Result<Command> {
-    static BUILT: OnceLock<std::result::Result<PathBuf, String>> = OnceLock::new();
-    let dir = BUILT
-        .get_or_init(|| match env::var_os("MOTE_BIN_DIR") {
-            Some(dir) => Ok(dir.into()),
-            None => build().map_err(|error| error.to_string()),
-        })
-        .clone()
-        .map_err(Error::Process)?;
-    let path = dir.join(name);
-    if path.is_file() {
-        return Ok(Command::new(path));
-    }
-    Err(Error::Process(format!(
-        "{} does not exist: build it with 'cargo build --workspace --bins'",
-        path.display()
-    )))
-}
-
-fn build() -> Result<PathBuf> {
-    let exe = during("own path", env::current_exe())?;
-    // target/PROFILE/deps/TEST-HASH; a binary of the workspace is one level up from there.
-    let dir = exe
-        .ancestors()
-        .skip(1)
-        .find(|dir| dir.file_name() != Some(OsStr::new("deps")))
-        .ok_or_else(|| Error::Malformed(format!("{} is in no directory", exe.display())))?;
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
-    command.args(["build", "--quiet", "--workspace", "--bins"]);
-    if dir.file_name() == Some(OsStr::new("release")) {
-        command.arg("--release");
-    }
-    command.current_dir(env!("CARGO_MANIFEST_DIR"));
-    run(&mut command)?;
-    Ok(dir.to_owned())
 }
 
 #[cfg(test)]

@@ -20,8 +20,8 @@ pub enum Error {
     Process(String),
     /// Test data or output that is not what it should be.
     Malformed(String),
-    /// The simulated kernel's word.
-    Kernel(crate::simkernel::Error),
+    /// The word of something else that a harness drives.
+    Other(Box<dyn std::error::Error + Send + Sync>),
 }
 
 /// The result of everything in the harness.
@@ -33,7 +33,7 @@ impl fmt::Display for Error {
             Self::Io(what, error) => write!(f, "{what}: {error}"),
             Self::Timeout { what, after } => write!(f, "not within {after:?}: {what}"),
             Self::Process(what) | Self::Malformed(what) => f.write_str(what),
-            Self::Kernel(error) => write!(f, "simulated kernel: {error}"),
+            Self::Other(error) => fmt::Display::fmt(error, f),
         }
     }
 }
@@ -46,13 +46,7 @@ impl fmt::Debug for Error {
 
 impl std::error::Error for Error {}
 
-impl From<crate::simkernel::Error> for Error {
-    fn from(error: crate::simkernel::Error) -> Self {
-        Self::Kernel(error)
-    }
-}
-
 /// Names the action in front of the system's error.
-pub(crate) fn during<T>(what: impl Into<String>, result: io::Result<T>) -> Result<T> {
+pub fn during<T>(what: impl Into<String>, result: io::Result<T>) -> Result<T> {
     result.map_err(|error| Error::Io(what.into(), error))
 }
