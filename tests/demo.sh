@@ -10,6 +10,8 @@ set -u
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 # shellcheck source=tests/setup.sh
 . tests/setup.sh
+# shellcheck source=tests/build.sh
+. tests/build.sh
 
 keep=
 case ${1:-} in
@@ -193,12 +195,10 @@ say setup 'looking for what is needed'
 setup demo
 say build 'cargo build (the first time takes some minutes)'
 if [ -t 2 ]; then
-  cargo build --locked --workspace --bins || fail 'the build failed'
+  programs || fail 'the build failed'
 else
-  cargo build --locked --workspace --bins >"$dir/build.log" 2>&1 || fail 'the build failed'
+  programs >"$dir/build.log" 2>&1 || fail 'the build failed'
 fi
-target=$(cargo metadata --locked --no-deps --format-version 1 | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
-bin=$target/debug
 say build 'done'
 
 # Reference values: what the image build knows. The recorded root file system, and one line more: the

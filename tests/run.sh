@@ -5,6 +5,8 @@ set -u
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 # shellcheck source=tests/setup.sh
 . tests/setup.sh
+# shellcheck source=tests/build.sh
+. tests/build.sh
 
 usage() {
   cat <<'TXT'
@@ -35,7 +37,7 @@ step_shellcheck() {
 }
 
 step_clippy() {
-  cargo clippy --locked --workspace --all-targets --features mote-agent/tpm-direct -- -D warnings &&
+  cargo clippy "${workspace[@]}" --all-targets -- -D warnings &&
     cargo clippy --locked -p mote-agent --no-default-features --features tpm-direct -- -D warnings
 }
 
@@ -46,16 +48,21 @@ step_msrv() {
     python3 tests/msrv.py mote-agent mote-schemas <<<"$metadata"
 }
 
-step_doc() { RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps; }
-
-step_build() { cargo build --locked --workspace --bins; }
-
-step_unit() {
-  # The TPM is reached in two ways, and both are tested.
-  run_tests --workspace --exclude mote-tests --features mote-agent/tpm-direct,mote-agent/esapi-swtpm && cargo test --locked --workspace --doc
+# Libraries, and programs but those whose library has their name.
+step_doc() {
+  RUSTDOCFLAGS="-D warnings" cargo doc "${workspace[@]}" --no-deps --lib --examples --bin motectl --bin 'mote-[!av]*'
 }
 
-step_e2e() { MOTE_SIM_SEEDS=${MOTE_SIM_SEEDS:-500} run_tests -p mote-tests; }
+# Programs and tests; the steps after it only run them.
+step_build() { cargo test "${workspace[@]}" --no-run; }
+
+# The TPM is reached in two ways, and both are tested.
+step_unit() {
+  run_tests 'not package(mote-tests)' --workspace --exclude mote-tests --features mote-agent/tpm-direct,mote-agent/esapi-swtpm &&
+    cargo test "${workspace[@]}" --doc
+}
+
+step_e2e() { MOTE_SIM_SEEDS=${MOTE_SIM_SEEDS:-500} run_tests 'package(mote-tests)' -p mote-tests; }
 
 step_demo() { tests/demo.sh; }
 
@@ -80,12 +87,14 @@ step_cross() {
   if [ -n "${MOTE_TEST_LONG:-}" ]; then tests/qemu/cross.sh --tss arm64 armv7 riscv64; else tests/qemu/cross.sh --debug arm64; fi
 }
 
+# run_tests FILTER PACKAGES...: by nextest, which can filter what the whole workspace was built for, or by cargo
+# test, which builds the packages anew.
 run_tests() {
   if cargo nextest --version >/dev/null 2>&1; then
-    # Doc tests are not nextest's; step_unit runs them.
-    cargo nextest run --locked --no-fail-fast --no-tests=pass "$@"
+    # Two for each processor, for many wait for a TPM or a time. Doc tests are not nextest's; step_unit runs them.
+    cargo nextest run "${workspace[@]}" --no-fail-fast --no-tests=pass --test-threads $(($(nproc) * 2)) -E "$1"
   else
-    cargo test --locked --no-fail-fast "$@"
+    cargo test --locked --no-fail-fast "${@:2}"
   fi
 }
 
@@ -200,7 +209,7 @@ begun=$(now)
 printf '%-22s ' setup
 setup
 printf 'ready  %8s s\n' "$(seconds $(($(now) - begun)))"
-target=$(cargo metadata --locked --no-deps --format-version 1 | python3 -c 'import json, sys; print(json.load(sys.stdin)["target_directory"])') || exit 1
+target=$(target_directory) || exit 1
 logs=$target/run
 mkdir -p "$logs"
 # The end-to-end tests take the programs from here instead of building them each time anew.

@@ -12,41 +12,25 @@
 # shellcheck disable=SC2016
 set -u
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
-# shellcheck source=tests/setup.sh
-. tests/setup.sh
-
-keep_files=
-case ${1:-} in
-  '') ;;
-  --keep) keep_files=1 ;;
-  *) sed -n '2,9s/^# \{0,1\}//p' "$0" && exit 2 ;;
-esac
-
-setup
-bin=${MOTE_BIN_DIR:-}
-if [ -z "$bin" ]; then
-  cargo build --quiet --locked --workspace --bins || exit 1
-  bin=$(cargo metadata --locked --no-deps --format-version 1 | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/debug
-fi
-bin=$(readlink -f "$bin")
-if [ "$(id -u)" != 0 ]; then
-  MOTE_BIN_DIR=$bin setup_as_root --preserve-env=MOTE_BIN_DIR tests/service.sh "$@"
-  exit
-fi
-
-dir=$(mktemp -d "${TMPDIR:-/tmp}/mote-service.XXXXXX")
-pids=()
-failures=0
-begun=${EPOCHREALTIME/[.,]/}
 # shellcheck source=tests/qemu/lib.sh
 . tests/qemu/lib.sh
 # shellcheck source=tests/qemu/simulated.sh
 . tests/qemu/simulated.sh
 # shellcheck source=tests/qemu/debian.sh
 . tests/qemu/debian.sh
+
+options "$@"
+if [ "$(id -u)" != 0 ]; then
+  setup
+  # What root builds here, nobody else could build again.
+  programs || exit 1
+  MOTE_BIN_DIR=$bin setup_as_root --preserve-env=MOTE_BIN_DIR tests/service.sh "$@"
+  exit
+fi
+begin service
+bin=$(readlink -f "$bin")
 notify=$(mktemp -d /tmp/mote-notify.XXXXXX)
 trap 'finish; rm -rf "$notify"' EXIT
-trap 'exit 130' INT TERM
 
 # ---- an agent on a device of its own ----
 
@@ -102,8 +86,7 @@ chmod 600 "$dir/list"
 printf 'user = "mote-test"\n' >>"$dir/agent.toml"
 agent_on
 within 60 'enrols on a read-only root' says 'waiting to be admitted'
-device=$(device_id)
-motectl device admit "$device" >/dev/null || fail 'motectl device admit'
+admit
 within 60 'is trusted' says 'trusted, 20 records'
 check 'all its user ids are of the account' test "$(process "$agent" Uid)" = '64123 64123 64123 64123'
 check 'all its group ids, too' test "$(process "$agent" Gid)" = '64124 64124 64124 64124'
@@ -357,4 +340,4 @@ check 'OpenRC: what it says goes to syslog' grep -q '^mote-agent: mote-agent: in
 end KILL "$alone"
 device_off
 
-[ "$failures" = 0 ]
+conclude

@@ -50,9 +50,10 @@ fragments board/nowhere.config
 if ! check && grep -q nowhere "$work/err"; then ok 'a fragment that is not there: refused'; else bad 'a fragment that is not there goes unnoticed'; fi
 
 # The manifest.
-cargo build --locked -q -p mote-verifier --bin motectl
-target=$(cargo metadata --locked --no-deps --format-version 1 | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
-ln -s "$target/debug/motectl" "$work/host/bin/motectl"
+# shellcheck source=tests/build.sh
+. tests/build.sh
+programs
+ln -s "$(readlink -f "$bin")/motectl" "$work/host/bin/motectl"
 echo program >"$work/rootfs/usr/bin/program"
 "$work/host/bin/motectl" key new --out "$work/image.key" >/dev/null
 echo 'BR2_MOTE_MANIFEST_KEY=""' >"$BR2_CONFIG"

@@ -3,10 +3,11 @@
 # evmctl (ima-evm-utils). Prints a line for each comparison; fails if one differs.
 set -u
 cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 1
-target=${CARGO_TARGET_DIR:-target}
-cargo build --quiet --package mote-verifier --bin motectl && cargo build --quiet --package mote-tests --bin mote-check || exit 1
-motectl=$target/debug/motectl
-check=$target/debug/mote-check
+# shellcheck source=tests/build.sh
+. tests/build.sh
+programs || exit 1
+motectl=$bin/motectl
+check=$bin/mote-check
 data=tests/data
 device=$data/debian12-amd64-6.1
 work=$(mktemp -d)

@@ -4,6 +4,8 @@
 # MOTE_CACHE: where the Python environment is kept between runs (default: target/cache).
 set -eu
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+# shellcheck source=tests/build.sh
+. tests/build.sh
 here=tests/interop
 cache=${MOTE_CACHE:-$PWD/target/cache}
 tools=(bitbake-setup==2.19.0 kas==5.5 oelint-adv==9.11.2)
@@ -34,6 +36,6 @@ for release in whinlatter wrynose; do
   printf 'ok    oelint-adv, %s: no findings in %d files\n' $release ${#files[@]}
 done
 
-cargo build --locked --quiet --package mote-verifier --bin motectl --package mote-agent --bin mote-agent --features mote-agent/esapi-swtpm
-MOTE_BIN_DIR=${CARGO_TARGET_DIR:-$PWD/target}/debug PYTHONDONTWRITEBYTECODE=1 \
+programs
+MOTE_BIN_DIR=$bin PYTHONDONTWRITEBYTECODE=1 \
   "$venv/bin/python3" -m unittest -v $here/yocto_recipes.py $here/yocto_image.py

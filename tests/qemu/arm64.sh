@@ -9,21 +9,6 @@
 # The kernel takes some six minutes of CPU time once; it stays in the target directory.
 set -u
 cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 1
-# shellcheck source=tests/setup.sh
-. tests/setup.sh
-
-keep_files=
-case ${1:-} in
-  '') ;;
-  --keep) keep_files=1 ;;
-  *) sed -n '2,10s/^# \{0,1\}//p' "$0" && exit 2 ;;
-esac
-
-many_files=200 # in the image, to be measured one by one
-dir=$(mktemp -d "${TMPDIR:-/tmp}/mote-arm64.XXXXXX")
-pids=()
-failures=0
-begun=${EPOCHREALTIME/[.,]/}
 # shellcheck source=tests/qemu/lib.sh
 . tests/qemu/lib.sh
 # shellcheck source=tests/qemu/vm.sh
@@ -34,16 +19,10 @@ begun=${EPOCHREALTIME/[.,]/}
 . tests/qemu/cross_build.sh
 # shellcheck source=tests/qemu/kernel.sh
 . tests/qemu/kernel.sh
-trap finish EXIT
-trap 'exit 130' INT TERM
 
-setup arm64
-target=$(cargo metadata --locked --no-deps --format-version 1 | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
-bin=${MOTE_BIN_DIR:-}
-if [ -z "$bin" ]; then
-  cargo build --locked -p mote-verifier >"$dir/build.log" 2>&1 || fail 'the build failed'
-  bin=$target/debug
-fi
+options "$@"
+begin qemu-arm64 arm64
+many_files=200 # in the image, to be measured one by one
 cross_toolchain
 cross_target arm64
 cross_build release-tiny
@@ -52,18 +31,13 @@ debian_get "$(debian_suite)" arm64 "$dir/arm64" busybox-static
 
 # ---- the image, its manifest, the verifier ----
 
-verifier_port=$(free_udp_port)
-motectl key new -o "$dir/image.key" >/dev/null || fail 'motectl key new'
-# The verifier makes its key at its first start; the image needs the public half.
-verifier_on
-verifier_off
+image_begin
 image_base "$dir/tree" "$dir/arm64/bin/busybox"
 install -m 755 "$program" "$dir/tree/usr/bin/mote-agent"
 image_pack "$dir/tree" "$dir/image"
 image_with_intruder "$dir/image" "$dir/image-with-intruder"
-motectl manifest build --quiet --rootfs "$dir/tree" --sign "$dir/image.key" -o "$dir/manifest" >/dev/null ||
-  fail 'motectl manifest build'
-verifier_on --manifest "$dir/manifest" --manifest-key "$dir/image.key.pub"
+manifest_build -o "$dir/manifest"
+verifier_on_image
 
 # machine_on NAME IMAGE: the board's one UART is the console.
 machine_on() {
@@ -78,8 +52,7 @@ machine_on() {
 machine_on first "$dir/image"
 guest_ready
 within 180 'the device enrols' is pending
-device=$(device_id)
-motectl device admit "$device" >/dev/null || fail 'motectl device admit'
+admit
 within 180 'a healthy boot is trusted against the manifest made from its tree' is trusted
 check_agent_is_modest
 check_clock_is_not_set
@@ -114,5 +87,4 @@ within 180 'a program added to the image makes it untrusted' is untrusted
 check 'and is named' explained /usr/bin/intruder
 machine_off
 
-printf '%s s in all\n' "$(seconds $((${EPOCHREALTIME/[.,]/} - begun)))"
-[ "$failures" = 0 ]
+conclude

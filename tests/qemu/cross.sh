@@ -11,8 +11,14 @@
 # target directory.
 set -u
 cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 1
-# shellcheck source=tests/setup.sh
-. tests/setup.sh
+# shellcheck source=tests/qemu/lib.sh
+. tests/qemu/lib.sh
+# shellcheck source=tests/qemu/simulated.sh
+. tests/qemu/simulated.sh
+# shellcheck source=tests/qemu/debian.sh
+. tests/qemu/debian.sh
+# shellcheck source=tests/qemu/cross_build.sh
+. tests/qemu/cross_build.sh
 
 profile=release-tiny
 tss=
@@ -28,32 +34,11 @@ architectures=("${@:-arm64}")
 for architecture in "${architectures[@]}"; do
   case $architecture in
     arm64 | armv7 | riscv64) ;;
-    *) sed -n '2,11s/^# \{0,1\}//p' "$0" && exit 2 ;;
+    --help | -h) usage && exit 0 ;;
+    *) usage >&2 && exit 2 ;;
   esac
 done
-dir=$(mktemp -d "${TMPDIR:-/tmp}/mote-cross.XXXXXX")
-pids=()
-failures=0
-begun=${EPOCHREALTIME/[.,]/}
-keep_files=
-# shellcheck source=tests/qemu/lib.sh
-. tests/qemu/lib.sh
-# shellcheck source=tests/qemu/simulated.sh
-. tests/qemu/simulated.sh
-# shellcheck source=tests/qemu/debian.sh
-. tests/qemu/debian.sh
-# shellcheck source=tests/qemu/cross_build.sh
-. tests/qemu/cross_build.sh
-trap finish EXIT
-trap 'exit 130' INT TERM
-
-setup cross
-target=$(cargo metadata --locked --no-deps --format-version 1 | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
-bin=${MOTE_BIN_DIR:-}
-if [ -z "$bin" ]; then
-  cargo build --locked --workspace --bins >"$dir/build.log" 2>&1 || fail 'the build failed'
-  bin=$target/debug
-fi
+begin cross cross
 
 cross_toolchain
 for architecture in "${architectures[@]}"; do
@@ -78,4 +63,4 @@ for architecture in "${architectures[@]}"; do
   check "$architecture, tpm2-tss: --once says the verdict" "${default[@]}" --config "$dir/agent.toml" --once
   device_off
 done
-[ "$failures" = 0 ]
+conclude

@@ -12,22 +12,6 @@
 # shellcheck disable=SC2016
 set -u
 cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 1
-# shellcheck source=tests/setup.sh
-. tests/setup.sh
-
-keep_files=
-case ${1:-} in
-  '') ;;
-  --keep) keep_files=1 ;;
-  *) sed -n '2,9s/^# \{0,1\}//p' "$0" && exit 2 ;;
-esac
-
-many_files=300 # in the image, to be measured one by one
-dir=$(mktemp -d "${TMPDIR:-/tmp}/mote-qemu.XXXXXX")
-pids=()
-failures=0
-begun=${EPOCHREALTIME/[.,]/}
-
 # shellcheck source=tests/qemu/lib.sh
 . tests/qemu/lib.sh
 # shellcheck source=tests/qemu/debian.sh
@@ -36,18 +20,12 @@ begun=${EPOCHREALTIME/[.,]/}
 . tests/qemu/vm.sh
 # shellcheck source=tests/qemu/x86_vm.sh
 . tests/qemu/x86_vm.sh
-trap finish EXIT
-trap 'exit 130' INT TERM
 
-setup qemu
-target=$(cargo metadata --locked --no-deps --format-version 1 | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
+options "$@"
+begin qemu-deletion qemu
+many_files=300 # in the image, to be measured one by one
 suite=${SUITE:-trixie-backports}
 cache=$target/cache/qemu-$suite
-bin=${MOTE_BIN_DIR:-}
-if [ -z "$bin" ]; then
-  cargo build --locked -p mote-agent -p mote-verifier --features mote-agent/esapi-swtpm >"$dir/build.log" 2>&1 || fail 'the build failed'
-  bin=$target/debug
-fi
 
 # depends PATTERN: packages that those just downloaded depend on.
 depends() { dpkg-deb -f "$dir/apt-$suite-amd64/debs"/*.deb Depends | grep -oE "$1" | sort -u; }
@@ -72,18 +50,14 @@ suite_kernel_get() {
 suite_kernel_get
 printf 'kernel %s\n' "$(ls "$modules")"
 
-verifier_port=$(free_udp_port)
-motectl key new -o "$dir/image.key" >/dev/null || fail 'motectl key new'
-verifier_on
-verifier_off
+image_begin
 image_tree "$dir/tree"
 # The kernel lets only root delete.
 sed -i '/^user /d' "$dir/tree/etc/mote/agent.toml"
 echo 'delete_records = true' >>"$dir/tree/etc/mote/agent.toml"
 image_pack "$dir/tree" "$dir/image"
-motectl manifest build --quiet --rootfs "$dir/tree" --sign "$dir/image.key" -o "$dir/manifest" >/dev/null ||
-  fail 'motectl manifest build'
-verifier_on --manifest "$dir/manifest" --manifest-key "$dir/image.key.pub"
+manifest_build -o "$dir/manifest"
+verifier_on_image
 
 list=/sys/kernel/security/ima/binary_runtime_measurements
 count=/sys/kernel/security/ima/runtime_measurements_count
@@ -96,8 +70,7 @@ guest_ready
 # For files that no manifest has, where they are measured.
 guest 'mount -o remount,rw /' >/dev/null
 within 180 'it enrols' is pending
-device=$(device_id)
-motectl device admit "$device" >/dev/null || fail 'motectl device admit'
+admit
 within 180 'a healthy boot is trusted' is trusted
 before=$(records)
 guest 'cat /usr/share/data/* >/dev/null' >/dev/null
@@ -122,7 +95,7 @@ guest 'for i in 1 2 3 4 5 6 7 8 9 10; do for j in 0 1 2 3 4 5 6 7 8 9; do echo $
 within 180 'unknown files are noticed' refused_for file-unknown
 within 60 'and their records deleted, too' fewer_than 100
 verifier_kill
-verifier_on --manifest "$dir/manifest" --manifest-key "$dir/image.key.pub"
+verifier_on_image
 check 'a verifier that was killed still knows them' explained /new10
 guest '/usr/bin/od </dev/null' >/dev/null
 # One record each of the files, and od's.
@@ -140,4 +113,4 @@ boots=$(boots)
 guest_reboot
 guest_ready
 within 180 'after a reboot it is trusted again' rebooted "$boots"
-[ "$failures" = 0 ]
+conclude

@@ -13,6 +13,7 @@ kernel_build() {
   cached=$target/cache/kernel-$architecture-$key
   kernel=$cached/Image
   if [ -s "$kernel" ]; then return; fi
+  printf 'building the kernel for %s, %s: some six minutes of CPU time\n' "$architecture" "$version" >&2
   source=$target/cache/kernel-source
   objects=$target/cache/kernel-objects
   rm -rf "$source" "$objects"

@@ -1,6 +1,57 @@
-# What the QEMU tests share: telling, waiting, processes, verifier and operator. Sourced; needs $dir,
-# $bin, $verifier_port, and pids=() failures=0.
+# What the tests of a whole device share: beginning and end, telling, waiting, processes, verifier and operator.
+# Sourced, from the top of the repository.
 # shellcheck shell=bash disable=SC2154,SC2034 # variables are set and used by whoever sources this
+
+# shellcheck source=tests/setup.sh
+. tests/setup.sh
+# shellcheck source=tests/build.sh
+. tests/build.sh
+
+# ---- beginning and end ----
+
+begun=${EPOCHREALTIME/[.,]/}
+pids=()
+failures=0
+keep_files=
+
+# usage: the comment at the head of the script.
+usage() { awk 'NR > 1 { if (!/^#/) exit; sub(/^# ?/, ""); print }' "$0"; }
+
+# options ARGUMENTS...: those of a script that has no option but --keep.
+options() {
+  case ${1:-} in
+    '') ;;
+    --keep) keep_files=1 ;;
+    --help | -h) usage && exit 0 ;;
+    *) usage >&2 && exit 2 ;;
+  esac
+}
+
+# begin NAME [SETUP]: what is needed is there, then our programs in $bin, scratch in $dir, the target directory in
+# $target. At the script's end nothing is left behind.
+begin() {
+  local name=$1
+  shift
+  setup "$@"
+  dir=$(mktemp -d "${TMPDIR:-/tmp}/mote-$name.XXXXXX")
+  trap finish EXIT
+  trap 'exit 130' INT TERM
+  target=$(target_directory)
+  programs >"$dir/build.log" 2>&1 || fail 'the build failed'
+}
+
+finish() {
+  local pid
+  for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null; done
+  for pid in "${pids[@]}"; do wait "$pid" 2>/dev/null; done
+  if [ -n "$keep_files" ]; then printf 'kept: %s\n' "$dir"; else rm -rf "$dir"; fi
+}
+
+# conclude: the script's verdict, as its last command.
+conclude() {
+  printf '%s s in all\n' "$(elapsed)"
+  [ "$failures" = 0 ]
+}
 
 # ---- telling ----
 
@@ -79,13 +130,6 @@ end() {
   pids=("${left[@]}")
 }
 
-finish() {
-  local pid
-  for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null; done
-  for pid in "${pids[@]}"; do wait "$pid" 2>/dev/null; done
-  if [ -n "$keep_files" ]; then printf 'kept: %s\n' "$dir"; else rm -rf "$dir"; fi
-}
-
 free_udp_port() {
   local port
   while :; do
@@ -101,19 +145,29 @@ free_udp_port() {
 motectl() { timeout 30 "$bin/motectl" --state "$dir/verifier" "$@" 2>>"$dir/motectl.log"; }
 
 verifier_on() {
+  local starts
+  starts=$(verifier_starts)
   "$bin/mote-verifier" --state "$dir/verifier" --listen "127.0.0.1:$verifier_port" --interval 1 "$@" \
     >>"$dir/verifier.log" 2>&1 &
   verifier=$!
   pids+=("$verifier")
-  # motectl reads the store itself while no daemon runs, so its answer says nothing of the key.
-  wait_for 60 'the verifier has its key' test -s "$dir/verifier/verifier.pub"
-  wait_for 60 'the verifier answers motectl' motectl device list
+  # motectl reads the store itself while no daemon runs, so its answer would say nothing.
+  wait_for 60 'the verifier listens' verifier_started "$starts"
 }
+verifier_starts() { grep -cs 'listening on .*, state in' "$dir/verifier.log"; }
+verifier_started() { [ "$(verifier_starts)" -gt "${1:-0}" ]; }
+# verifier_on_image: it knows $dir/manifest, signed with $dir/image.key.
+verifier_on_image() { verifier_on --manifest "$dir/manifest" --manifest-key "$dir/image.key.pub"; }
 verifier_off() { end TERM "$verifier"; }
 verifier_kill() { end KILL "$verifier"; }
 
 device_line() { motectl device list | grep -Ew 'pending|trusted|untrusted'; }
 device_id() { device_line | awk 'NR == 1 { print $1 }'; }
+# admit: the device that waits, from now on $device.
+admit() {
+  device=$(device_id)
+  motectl device admit "$device" >/dev/null || fail 'motectl device admit'
+}
 is() { [ "$(device_line | grep -oEw 'pending|untrusted|trusted' | head -n 1)" = "$1" ]; }
 explained() { motectl explain "$device" | grep -qF -- "$1"; }
 # reasons_are TOKEN...: all of them, in alphabetical order, and no other.

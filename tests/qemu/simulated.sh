@@ -50,7 +50,7 @@ PY
   motectl manifest build --quiet --sha256sums "$dir/sums" --sign "$dir/image.key" -o "$dir/manifest" >/dev/null ||
     fail 'motectl manifest build'
   verifier_port=$(free_udp_port)
-  verifier_on --manifest "$dir/manifest" --manifest-key "$dir/image.key.pub"
+  verifier_on_image
   cat >"$dir/agent.toml" <<TOML
 verifier = "127.0.0.1:$verifier_port"
 verifier_key = "$dir/verifier/verifier.pub"

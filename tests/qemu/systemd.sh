@@ -12,24 +12,6 @@
 # shellcheck disable=SC2016
 set -u
 cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 1
-# shellcheck source=tests/setup.sh
-. tests/setup.sh
-
-keep_files=
-case ${1:-} in
-  '') ;;
-  --keep) keep_files=1 ;;
-  *) sed -n '2,9s/^# \{0,1\}//p' "$0" && exit 2 ;;
-esac
-
-# image_base in vm.sh reads it.
-# shellcheck disable=SC2034
-many_files=0
-dir=$(mktemp -d "${TMPDIR:-/tmp}/mote-systemd.XXXXXX")
-pids=()
-failures=0
-begun=${EPOCHREALTIME/[.,]/}
-
 # shellcheck source=tests/qemu/lib.sh
 . tests/qemu/lib.sh
 # shellcheck source=tests/qemu/vm.sh
@@ -38,17 +20,13 @@ begun=${EPOCHREALTIME/[.,]/}
 . tests/qemu/x86_vm.sh
 # shellcheck source=tests/qemu/debian.sh
 . tests/qemu/debian.sh
-trap finish EXIT
-trap 'exit 130' INT TERM
 
-setup qemu
-target=$(cargo metadata --locked --no-deps --format-version 1 | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
+options "$@"
+begin qemu-systemd qemu
+# image_base in vm.sh reads it.
+# shellcheck disable=SC2034
+many_files=0
 cache=$target/cache/qemu-x86
-bin=${MOTE_BIN_DIR:-}
-if [ -z "$bin" ]; then
-  cargo build --locked -p mote-agent -p mote-verifier --features mote-agent/esapi-swtpm >"$dir/build.log" 2>&1 || fail 'the build failed'
-  bin=$target/debug
-fi
 kernel_get
 
 # systemd and udev, with the libraries that their programs want; stays in the cache.
@@ -64,10 +42,7 @@ fi
 
 # ---- the disk, and the initramfs that mounts it ----
 
-verifier_port=$(free_udp_port)
-motectl key new -o "$dir/image.key" >/dev/null || fail 'motectl key new'
-verifier_on
-verifier_off
+image_begin
 tree=$dir/tree
 units=$tree/lib/systemd/system
 mkdir -p "$tree/root" "$tree/var/log"
@@ -116,8 +91,8 @@ ln -s /dev/null "$tree/etc/systemd/system/getty.target"
   lib/modules/*.ko | cpio -o -H newc --quiet) >"$dir/image"
 truncate -s 160M "$dir/disk"
 "$(PATH=$PATH:/sbin command -v mkfs.ext4)" -q -d "$tree" "$dir/disk" || fail 'mkfs.ext4'
-motectl manifest build --quiet --rootfs "$tree" --sign "$dir/image.key" -o "$dir/manifest" >/dev/null || fail 'motectl manifest build'
-verifier_on --manifest "$dir/manifest" --manifest-key "$dir/image.key.pub"
+manifest_build -o "$dir/manifest"
+verifier_on_image
 
 # ---- to a verdict ----
 
@@ -128,8 +103,7 @@ pc_start systemd -M q35 -kernel "$kernel" -initrd "$dir/image" -append "$command
   -drive "if=none,id=disk,format=raw,readonly=on,file=$dir/disk" -device virtio-blk-pci,drive=disk,romfile=
 guest_ready
 within 180 'started by systemd, it enrols' is pending
-device=$(device_id)
-motectl device admit "$device" >/dev/null || fail 'motectl device admit'
+admit
 within 180 'and is trusted against the manifest made from the disk' is trusted
 figure qemu_systemd_boot_to_trusted_s "$(seconds $((${EPOCHREALTIME/[.,]/} - started)))" s
 check 'active: it has said READY=1' property_is ActiveState active
@@ -160,5 +134,4 @@ guest 'systemctl stop mote-agent' >/dev/null
 check 'stopped by systemd, it ends by itself' property_is Result success
 machine_off
 
-printf '%s s in all\n' "$(seconds $((${EPOCHREALTIME/[.,]/} - begun)))"
-[ "$failures" = 0 ]
+conclude

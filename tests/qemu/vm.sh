@@ -41,6 +41,21 @@ image_with_intruder() {
   cat "$1" "$dir/more.cpio" >"$2"
 }
 
+# ---- its image's key, its verifier ----
+
+# image_begin: the keys that the image and its manifest need. The verifier makes its own at its first start.
+image_begin() {
+  verifier_port=$(free_udp_port)
+  motectl key new -o "$dir/image.key" >/dev/null || fail 'motectl key new'
+  verifier_on
+  verifier_off
+}
+
+# manifest_build ARGUMENTS...: of the tree that the image is packed from.
+manifest_build() {
+  motectl manifest build --quiet --rootfs "$dir/tree" --sign "$dir/image.key" "$@" >/dev/null || fail "motectl manifest build $*"
+}
+
 # ---- the machine ----
 
 # A tmpfs root is not measured at all by the policy tcb (its magic number is exempt), a ramfs is.

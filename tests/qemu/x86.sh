@@ -12,22 +12,6 @@
 # shellcheck disable=SC2016
 set -u
 cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 1
-# shellcheck source=tests/setup.sh
-. tests/setup.sh
-
-keep_files=
-case ${1:-} in
-  '') ;;
-  --keep) keep_files=1 ;;
-  *) sed -n '2,9s/^# \{0,1\}//p' "$0" && exit 2 ;;
-esac
-
-many_files=2000 # in the image, to be measured one by one
-dir=$(mktemp -d "${TMPDIR:-/tmp}/mote-qemu.XXXXXX")
-pids=()
-failures=0
-begun=${EPOCHREALTIME/[.,]/}
-
 # shellcheck source=tests/qemu/lib.sh
 . tests/qemu/lib.sh
 # shellcheck source=tests/qemu/vm.sh
@@ -36,33 +20,22 @@ begun=${EPOCHREALTIME/[.,]/}
 . tests/qemu/x86_vm.sh
 # shellcheck source=tests/qemu/uefi_disk.sh
 . tests/qemu/uefi_disk.sh
-trap finish EXIT
-trap 'exit 130' INT TERM
 
-setup qemu
-target=$(cargo metadata --locked --no-deps --format-version 1 | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
+options "$@"
+begin qemu-x86 qemu
+many_files=2000 # in the image, to be measured one by one
 cache=$target/cache/qemu-x86
-bin=${MOTE_BIN_DIR:-}
-if [ -z "$bin" ]; then
-  cargo build --locked -p mote-agent -p mote-verifier --features mote-agent/esapi-swtpm >"$dir/build.log" 2>&1 || fail 'the build failed'
-  bin=$target/debug
-fi
 kernel_get
 loaders_get
 
 # ---- the image, its manifest, the verifier ----
 
-verifier_port=$(free_udp_port)
-motectl key new -o "$dir/image.key" >/dev/null || fail 'motectl key new'
-# The verifier makes its key at its first start; the image needs the public half.
-verifier_on
-verifier_off
+image_begin
 image_tree "$dir/tree"
 image_pack "$dir/tree" "$dir/image"
-manifest_build() { motectl manifest build --quiet --rootfs "$dir/tree" --sign "$dir/image.key" "$@" >/dev/null; }
-manifest_build -o "$dir/manifest" || fail 'motectl manifest build'
+manifest_build -o "$dir/manifest"
 image_with_intruder "$dir/image" "$dir/image-with-intruder"
-verifier_on --manifest "$dir/manifest" --manifest-key "$dir/image.key.pub"
+verifier_on_image
 
 # ---- enrolment, before there is a network ----
 
@@ -71,8 +44,7 @@ guest_ready
 within 60 'the agent waits while there is no network' guest_says 'no (route|way) to' first
 guest network >/dev/null
 within 180 'once there is one, it enrols' is pending
-device=$(device_id)
-motectl device admit "$device" >/dev/null || fail 'motectl device admit'
+admit
 within 180 'a healthy boot is trusted against the manifest made from its tree' is trusted
 check_agent_is_modest
 check_clock_is_not_set
@@ -91,7 +63,7 @@ guest '/usr/bin/sha256sum /etc/os-release; /usr/bin/tac /etc/modules' >/dev/null
 sleep 3
 check 'while the verifier is away, the agent lives on' guest_quiet 'pidof mote-agent >/dev/null'
 before=$((before + many_files))
-verifier_on --manifest "$dir/manifest" --manifest-key "$dir/image.key.pub"
+verifier_on_image
 within 180 'what was measured meanwhile is appraised when it is back' records_since "$before" 2
 check 'still trusted' is trusted
 
@@ -143,7 +115,7 @@ machine_off
 gzip -1 -c "$dir/image" >"$dir/image.gz"
 disk_make "$dir/disk" "$dir/image.gz" "$command_line"
 readarray -t expectations < <(disk_expectations "$dir/image.gz" "$command_line")
-manifest_build --name mote-test-uefi "${expectations[@]}" -o "$dir/manifest-uefi" || fail 'motectl manifest build for UEFI'
+manifest_build --name mote-test-uefi "${expectations[@]}" -o "$dir/manifest-uefi"
 motectl manifest add "$dir/manifest-uefi" >/dev/null || fail 'motectl manifest add'
 
 boots=$(boots)
@@ -170,5 +142,4 @@ within 300 'the same disk without Secure Boot is refused for that and nothing el
 check 'in a new boot' test "$(boots)" -gt "$boots"
 machine_off
 
-printf '%s s in all\n' "$(seconds $((${EPOCHREALTIME/[.,]/} - begun)))"
-[ "$failures" = 0 ]
+conclude

@@ -12,7 +12,7 @@ use crate::recorded;
 use crate::simkernel::control;
 use crate::swtpm::{Manufacture, Swtpm, tcti};
 
-const BOOT: Duration = Duration::from_secs(30);
+const BOOT: Duration = Duration::from_secs(120);
 
 /// A running `mote-simkernel`.
 #[derive(Debug)]

@@ -12,7 +12,8 @@ use crate::process::{Process, TempDir, run};
 use crate::program::program;
 use crate::recorded;
 
-const START: Duration = Duration::from_secs(20);
+/// For a start, which a loaded machine may take its time for.
+const START: Duration = Duration::from_secs(120);
 
 /// Files that a manifest of the recorded device leaves out, because they change while it runs.
 pub const EXCLUDED: [&str; 2] = ["/var/log/journal/**", "/var/lib/systemd/random-seed"];
@@ -73,9 +74,16 @@ impl Verifier {
             .arg(self.dir.join("manifest.key.pub"))
             .args(&self.arguments);
         let log = self.dir.join("verifier.log");
+        // motectl would not tell: it reads the store itself while no verifier runs, which is before this one has
+        // made its key.
+        let starts = || {
+            let said = fs::read_to_string(&log).unwrap_or_default();
+            said.matches(", public key in ").count()
+        };
+        let before = starts();
         let mut process = Process::start("mote-verifier", &mut command, &log)?;
-        let ctl = || self.motectl(&["device", "list"]).ok();
-        process.wait_until("the verifier answers motectl", START, ctl)?;
+        let listens = || (starts() > before).then_some(());
+        process.wait_until("the verifier says that it listens", START, listens)?;
         self.process = Some(process);
         Ok(())
     }

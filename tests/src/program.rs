@@ -42,7 +42,9 @@ fn build() -> Result<PathBuf> {
         .ok_or_else(|| Error::Malformed(format!("{} is in no directory", exe.display())))?;
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.args(["build", "--quiet", "--workspace", "--bins"]);
+    // As tests/build.sh does it.
+    command.args(["build", "--quiet", "--workspace", "--bins", "--examples"]);
+    command.args(["--features", "mote-agent/tpm-direct"]);
     if dir.file_name() == Some(OsStr::new("release")) {
         command.arg("--release");
     }

@@ -13,6 +13,8 @@ use mote_schemas::coap::Parameters;
 use mote_schemas::limits::{DEFAULT_DATAGRAM, MAX_MESSAGE, MAX_PCR_BANKS};
 use mote_schemas::message::Tier;
 use mote_schemas::time::Instant;
+use mote_schemas::tpm::Public;
+use mote_verifier::admission::{AdmissionRules, EkId};
 
 use crate::lab::Lab;
 use crate::simkernel::ima::Record;
@@ -38,6 +40,19 @@ pub trait Far {
 
     /// Takes a request there and the answer back, and says what passed on the way.
     fn exchange(&mut self, peer: SocketAddr, request: &[u8]) -> Result<Exchanged>;
+}
+
+/// The rules of a verifier that admits these devices' endorsement keys.
+///
+/// # Panics
+/// If a soft TPM has made no key.
+pub fn admitting(wires: &[&Wire]) -> AdmissionRules {
+    let mut rules = AdmissionRules::default();
+    for wire in wires {
+        let ek = Public::parse(wire.device.tpm.ek_public()).expect("an endorsement key");
+        rules.allow(EkId::of(&ek));
+    }
+    rules
 }
 
 /// What came of a request.

@@ -4,8 +4,11 @@
 #![allow(clippy::unwrap_used)]
 
 mod admission;
+mod evidence_file;
 mod kill;
+mod links;
 mod narrow;
+mod simulated_kernel;
 mod two_devices;
 mod writes_nothing;
 
