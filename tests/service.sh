@@ -109,6 +109,8 @@ check 'listens to nobody' listens_not "$agent"
 kinds=('AF_INET,s.SOCK_DGRAM' 'AF_INET,s.SOCK_STREAM' 'AF_UNIX,s.SOCK_STREAM')
 [ ! -s /proc/net/if_inet6 ] || kinds+=('AF_INET6,s.SOCK_DGRAM' 'AF_INET6,s.SOCK_STREAM')
 for kind in "${kinds[@]}"; do
+  # What the one before said must not be taken for this one's.
+  rm -f "$dir/listener"
   python3 -c "
 import socket as s, sys, time
 x = s.socket(s.$kind)
