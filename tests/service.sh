@@ -16,6 +16,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 . tests/qemu/lib.sh
 # shellcheck source=tests/qemu/simulated.sh
 . tests/qemu/simulated.sh
+# shellcheck source=tests/qemu/debian.sh
+. tests/qemu/debian.sh
 
 options "$@"
 if [ "$(id -u)" != 0 ]; then
@@ -299,6 +301,43 @@ for flavour in dpkg busybox; do
   check "$flavour: each ends by itself" test "$(grep -c 'info: stopped' "$dir/syslog")" = 2
   end KILL "$alone"
 done
+
+# OpenRC, too, without installing it: its own programs in a root directory of their own, with this machine's
+# others and libraries; what a boot would have made of /run/openrc and /sys.
+debian_get "$(debian_suite)" "$(dpkg --print-architecture)" "$dir/packages" insserv libeinfo1 librc1 openrc
+sed "s|^agent=.*|agent=/sbin/mote-agent|" agent/dist/mote-agent.openrc >"$dir/mote-agent.openrc"
+printf '#!/sbin/openrc-run\nstart() { :; }\n' >"$dir/localmount"
+: >"$dir/syslog"
+alone 'set -e; root=$0/root; packages=$0/packages
+  mkdir -p "$root"; mount -t tmpfs tmpfs "$root"; cd "$root"
+  mkdir -p usr/bin usr/lib64 usr/lib dev proc "sys/kernel/security/ima" "./$0" etc/mote
+  for made in daemons exclusive failed hotplugged inactive options scheduled started starting stopped stopping wasinactive tmp; do
+    mkdir -p run/openrc/$made; done
+  : >run/openrc/softlevel; mkdir var; ln -s ../run var/run
+  for linked in bin sbin lib lib64; do ln -s usr/$linked $linked; done
+  cp -a "$packages/lib/rc" usr/lib; cp -a "$packages"/lib/*/lib*.so* usr/lib; cp -a "$packages/sbin" usr; cp -a "$packages/etc" .
+  libraries=$(ldconfig -p | sed -n "s|.*=> .*/\\([^/]*\\)/libc.so.6$|\\1|p" | head -n 1); mkdir usr/lib/$libraries
+  mount --bind /usr/lib/$libraries usr/lib/$libraries; mount --bind /usr/bin usr/bin
+  [ ! -d /lib64 ] || mount --bind /lib64 usr/lib64
+  mount --bind "$0/logger" usr/bin/logger; : >usr/sbin/mote-agent; mount --bind "$1" usr/sbin/mote-agent
+  mount --bind "$0" "./$0"; mount --rbind /dev dev; mount -t proc proc proc
+  cp /etc/passwd /etc/group etc; cp "$0/agent.toml" etc/mote
+  cp "$0/mote-agent.openrc" etc/init.d/mote-agent; cp "$0/localmount" etc/init.d; chmod 755 etc/init.d/*
+  set +e
+  script() { chroot . /sbin/rc-service mote-agent "$1" </dev/null; echo "$1 $?"; }
+  until_verdict() { until chroot . /sbin/rc-service mote-agent verdict >"$0/said" </dev/null || [ $? != 3 ]; do sleep 0.2; done; }
+  agents() { readlink /proc/[0-9]*/exe | grep -c "/mote-agent$"; }
+  script status; script start; script status; until_verdict; script verdict; agents
+  script restart; until_verdict; agents; script stop; script status; agents; script nonsense' \
+  "$dir" "$bin/mote-agent" >"$dir/init.openrc" 2>&1 &
+alone=$!
+pids+=("$alone")
+within 90 'OpenRC: start, restart and stop come to their end' grep -q '^nonsense' "$dir/init.openrc"
+wanted='status 3 start 0 status 0 verdict 0 1 restart 0 1 stop 0 status 3 0 nonsense 1'
+got=$(grep -xE '[a-z]+ [0-9]|[0-9]+' "$dir/init.openrc" | tr '\n' ' ')
+check 'OpenRC: with its exit codes, the verdict, and never two agents' test "${got% }" = "$wanted"
+check 'OpenRC: what it says goes to syslog' grep -q '^mote-agent: mote-agent: info: trusted, 20 records' "$dir/syslog"
+end KILL "$alone"
 device_off
 
 conclude

@@ -8,20 +8,23 @@
 #
 # Built as a device's recipe would, with the profile release-tiny and the flags of agent/linker/rustflags.sh.
 #
-# Where the default build's memory is, in kB of about 8,250 (/proc/PID/smaps, x86_64, Debian 12, Linux 6.18):
+# Where the default build's memory is, in kB of 7,650 to 7,800 (/proc/PID/smaps, x86_64, Debian 12, Linux 6.18):
 #
-#   libcrypto       3,800  file 3,390, relocated 400
-#   libc, ld.so     1,690
-#   agent           1,050  of 1,600, 64 of it relocated
+#   libcrypto       3,600  file 3,200, relocated 400
+#   libc, ld.so     1,660  1,490 to 1,700
 #   libtss2-*         970  esys, mu, sys, tctildr, tcti-device
-#   heap              600  libcrypto's 406 (7,900 pieces: providers, random generator, the EK's ECDH), ours 65
-#   stacks            120
+#   agent             830  of 1,540, 60 of it relocated; the rest is set apart (agent/linker/seldom.ld)
+#   heap              490  nearly all of it libcrypto's: providers, random generator, the EK's ECDH
+#   stack, ld.so's    150
 #
-# Three quarters are the system's libraries: 6.5 MB before the first byte of ours, so the aim of 6,000 is out
-# of reach of a tss-esapi that brings libcrypto. A C program that only hashes a byte with it has 5.1 MB.
-# Tried, without effect: OPENSSL_CONF=/dev/null, LD_BIND_NOW, MALLOC_ARENA_MAX. File pages vary by 0.2 MB from
-# run to run, with the addresses and with what of the file is in the page cache: the kernel maps around a fault
-# what it has. TLS with tpm-direct has no libcrypto: 2.7 MB.
+# Four fifths are the system's libraries: 6.2 MB before the first byte of ours, so the aim of 6,000 is out of
+# reach of a tss-esapi that brings libcrypto. A C program that only hashes a byte with it has 5.1 MB. The
+# salted session that activates a credential is 0.8 MB of all this: ECDH, random generator, AES; without it
+# the secret would cross the bus in the clear. OpenSSL's error texts would be another 0.25 MB
+# (agent/src/tpm/libraries.rs), an executor with its thread 0.1. Tried, without effect: OPENSSL_CONF=/dev/null,
+# LD_BIND_NOW, MALLOC_ARENA_MAX. File pages vary by 0.2 MB from run to run, with the addresses and with what of
+# the file is in the page cache: the kernel maps around a fault what it has, whole folios since Linux 6.18. TLS
+# with tpm-direct has no libcrypto: 2.3 MB.
 set -u
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 # shellcheck source=tests/setup.sh

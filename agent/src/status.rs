@@ -201,6 +201,9 @@ fn read(line: &str, now: Duration) -> Option<(String, Exit, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::measurement_log::LogError;
+    use crate::session::DeviceError;
+    use crate::tpm::TpmError;
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -234,6 +237,64 @@ mod tests {
         let (what, exit, _) = read(line, now + 303 * SECOND).unwrap();
         assert_eq!(exit, Exit::NoVerdict, "{what}");
         assert!(what.contains("silent"), "{what}");
+    }
+
+    #[test]
+    fn every_event_has_its_word_and_its_exit_code() {
+        let appraised = |tier| Event::Appraised {
+            tier,
+            reasons: heapless::Vec::new(),
+            records: 1,
+            next: SECOND,
+        };
+        let device = |error| Event::Device {
+            error,
+            retry: SECOND,
+        };
+        let path = std::path::PathBuf::from("/nonexistent");
+        for (event, word, code) in [
+            (appraised(Tier::Affirming), "trusted", 0),
+            (appraised(Tier::Warning), "warning", 0),
+            (appraised(Tier::Contraindicated), "untrusted", 1),
+            (appraised(Tier::None), "unknown", 3),
+            (
+                Event::Refused {
+                    reason: crate::session::Token::new(),
+                    detail: heapless::String::new(),
+                    retry: SECOND,
+                },
+                "refused",
+                3,
+            ),
+            (Event::Unreachable { retry: SECOND }, "unreachable", 4),
+            (device(DeviceError::Tpm(TpmError::PcrsMoving)), "failed", 5),
+            // The TPM did its part: somebody else's credential, or none.
+            (
+                device(DeviceError::Tpm(TpmError::WrongCredential)),
+                "failed",
+                3,
+            ),
+            (
+                device(DeviceError::Log(LogError::NotFound { path })),
+                "failed",
+                6,
+            ),
+        ] {
+            let status = Status {
+                line: memfd_create("test", MFdFlags::MFD_CLOEXEC)
+                    .map(File::from)
+                    .ok(),
+                systemd: None,
+                watchdog: false,
+            };
+            status.tell(&event);
+            let mut line = [0; SIZE];
+            let file = status.line.as_ref().unwrap();
+            file.read_exact_at(&mut line, 0).unwrap();
+            let line = std::str::from_utf8(&line).unwrap();
+            let (what, exit, _) = read(line, uptime()).unwrap();
+            assert_eq!((what.as_str(), exit.code()), (word, code), "{event:?}");
+        }
     }
 
     #[test]

@@ -1,8 +1,8 @@
-//! The suite of `common/tpm_suite.rs`, on tpm2-tss.
+//! The suite of `common/tpm_suite/`, on tpm2-tss.
 #![allow(clippy::unwrap_used)]
 
 mod common;
-#[path = "common/tpm_suite.rs"]
+#[path = "common/tpm_suite/mod.rs"]
 mod suite;
 
 use mote_agent::tpm::{EsapiTpm, Tpm, TpmError, TpmOptions};

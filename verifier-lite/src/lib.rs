@@ -55,3 +55,4 @@ pub mod store;
 #[cfg(test)]
 #[path = "../tests/common/mod.rs"]
 mod test_util;
+mod wildcard;

@@ -14,7 +14,7 @@ use std::fmt;
 use mote_schemas::limits::PCR_COUNT;
 use mote_schemas::pcr::{extend, initial};
 use mote_schemas::reason::Reason;
-use mote_schemas::tpm::{Digest, HashAlg, PcrSelection};
+use mote_schemas::tpm::{Digest, HashAlg, Hasher, PcrSelection};
 
 use crate::log_entry::LogEntry;
 use crate::quote::VerifiedQuote;
@@ -183,6 +183,23 @@ pub(crate) fn are_values(banks: &[PcrBank], state: &LogState) -> bool {
     let of_state = state.values.iter();
     let of_state = of_state.map(|((alg, pcr), value)| (alg.to_u16(), *pcr, value.as_bytes()));
     stored.eq(of_state)
+}
+
+/// What a quote over `selection` digests, in `alg`, where the PCRs have these values, as they are stored. `None`:
+/// that of a selected PCR is not known.
+pub(crate) fn stored_digest(
+    banks: &[PcrBank],
+    selection: &PcrSelection,
+    alg: HashAlg,
+) -> Option<Digest> {
+    let mut hasher = Hasher::new(alg);
+    for (bank, pcr) in selection {
+        let of_bank = banks.iter().find(|stored| stored.alg == bank.to_u16())?;
+        let mut values = of_bank.values.iter();
+        let value = values.find(|value| u32::from(value.index) == pcr)?;
+        hasher.update(Digest::new(bank, &value.value)?.as_bytes());
+    }
+    Some(hasher.finish())
 }
 
 /// PCR values as they are stored, by bank and PCR.

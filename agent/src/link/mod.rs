@@ -10,8 +10,8 @@
 //! One thread, one socket, and nothing allocated between one datagram and the next. The session speaks
 //! in datagrams on both links; on a connection it need not retransmit.
 //!
-//! Not by an executor: there is one thing to wait for at a time. Measured on the default build, smol's
-//! was 0.35 MB of memory, a thread (async-io's, which waits for sockets) and 27 crates.
+//! Not by an executor: there is one thing to wait for at a time. Measured on the default build, smol was
+//! 45 kB of program, 0.1 MB of memory, a thread (async-io's, which waits for sockets) and 28 crates.
 
 #[cfg(feature = "tls")]
 pub mod stream;

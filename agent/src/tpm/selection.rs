@@ -1,10 +1,14 @@
 //! What a PCR selection means, whichever way the TPM is reached: what it may ask for, and where each
 //! value belongs.
 
+use heapless::Vec;
 use mote_schemas::limits::MAX_PCR_BANKS;
 use mote_schemas::tpm::HashAlg;
 
 use super::{PcrSelection, TpmError};
+
+/// Banks of hashes known here, at most: SHA-1, SHA-256, SHA-384 and SHA-512.
+pub(super) type Banks = Vec<PcrSelection, 4>;
 
 /// How often a set of PCRs is read anew because some changed meanwhile.
 pub(super) const ATTEMPTS: u32 = 8;

@@ -1,10 +1,15 @@
 //! What holds of a verdict however its evidence comes, and whatever a policy leaves out.
 
+use mote_schemas::tpm::Public;
 use mote_tests::evil::Answer;
 use mote_tests::lab::Stored;
 use mote_tests::simkernel::ima::Record;
 use mote_tests::soft_device::{digest_of, record};
+use mote_tests::wire::{Far as _, Wire};
 use mote_tests::{Evil, Lab};
+use mote_verifier::admission::{AdmissionRules, EkId};
+use mote_verifier::engine::Settings;
+use mote_verifier::policy::{Policies, reappraise};
 use proptest::prelude::*;
 
 /// Something that a device may do: run a file of its image, another one, a changed one, one that is open.
@@ -46,6 +51,50 @@ fn admitted(lab: &mut Lab) -> Evil {
     evil.open(lab);
     lab.admit(&evil.id());
     evil
+}
+
+/// What happens between two heartbeats.
+#[derive(Clone, Debug)]
+enum Between {
+    Nothing,
+    Record(Record),
+    /// Whether the TPM's clock is what it was before the power went.
+    Clock(bool),
+    /// Another policy, by its place in [`POLICIES`].
+    Policy(usize),
+    Seconds(u64),
+    Reboot,
+    Suspend,
+    /// Power lost in suspend, so that the PCRs start over without a reset.
+    LostSuspend,
+    Crash,
+    Sweep,
+}
+
+/// Policies, less name and version; `SOON` is some heartbeats ahead.
+const POLICIES: [&str; 7] = [
+    r#""manifests": [{ "name": "lab" }]"#,
+    r#""manifests": [{ "name": "lab", "expires": SOON }]"#,
+    r#""mode": "monitor", "exclusions": ["/tmp/**"]"#,
+    r#""reasons": { "clock-unsafe": "untrusted", "file-unknown": "warning" }"#,
+    r#""reasons": { "clock-unsafe": "ignore", "file-modified": "ignore" }"#,
+    r#""min-key-strength": 192, "stale-after": 60"#,
+    r#""banks": ["sha512"], "manifests": [{ "name": "none" }]"#,
+];
+
+fn between() -> impl Strategy<Value = Between> {
+    prop_oneof![
+        6 => Just(Between::Nothing),
+        3 => any_record().prop_map(Between::Record),
+        2 => any::<bool>().prop_map(Between::Clock),
+        3 => (0..POLICIES.len()).prop_map(Between::Policy),
+        1 => (1..200_000u64).prop_map(Between::Seconds),
+        1 => Just(Between::Reboot),
+        1 => Just(Between::Suspend),
+        1 => Just(Between::LostSuspend),
+        1 => Just(Between::Crash),
+        1 => Just(Between::Sweep),
+    ]
 }
 
 proptest! {
@@ -147,5 +196,68 @@ proptest! {
             honest.device.measure(record);
         }
         prop_assert_eq!(honest.beat(&mut lab).tier().word(), "trusted");
+    }
+
+    /// A heartbeat with nothing new is not replayed and appraised again; yet what is stored after each is
+    /// what an appraisal of the whole boot from its first record comes to, at that time and under the policy
+    /// of that time.
+    #[test]
+    fn after_every_heartbeat_the_verdict_is_that_of_the_whole_boot_appraised_now(
+        history in prop::collection::vec(between(), 1..16),
+    ) {
+        let mut wire = Wire::new(1);
+        let ek = Public::parse(wire.device.tpm.ek_public()).unwrap();
+        let mut rules = AdmissionRules::default();
+        rules.allow(EkId::of(&ek));
+        let mut lab = Lab::with(rules, Settings::default());
+        wire.until_appraised(&mut lab).unwrap();
+        for (version, happened) in (1..).zip(history) {
+            let now = lab.now().unix;
+            match happened.clone() {
+                Between::Nothing => {}
+                Between::Record(record) => wire.device.measure(record),
+                Between::Clock(safe) => wire.device.tpm.set_safe(safe),
+                Between::Policy(which) => {
+                    let soon = (now / 1000 + 700).to_string();
+                    let rules = POLICIES[which].replace("SOON", &soon);
+                    lab.bind(&format!(r#"{{ "name": "p", "version": {version}, {rules} }}"#));
+                }
+                Between::Seconds(seconds) => {
+                    lab.pass(1000 * seconds);
+                    wire.device.tpm.advance(1000 * seconds);
+                }
+                Between::Reboot => {
+                    wire.restart();
+                    wire.device.reboot();
+                }
+                Between::Suspend => wire.device.suspend(),
+                Between::LostSuspend => wire.device.lose_power_in_suspend(),
+                Between::Crash => lab.crash(),
+                Between::Sweep => drop(lab.engine().sweep(now, 100).unwrap()),
+            }
+            wire.until_appraised(&mut lab).unwrap();
+
+            let now = lab.now().unix;
+            let stored = lab.stored();
+            let (id, device) = stored.devices.iter().next().unwrap();
+            let verdict = &stored.verdicts[id][0].1;
+            let store = lab.engine().store();
+            let policy = Policies::default().for_device(store, id, now).unwrap();
+            let whole = reappraise::evaluate(store, id, device, &policy, now).unwrap().unwrap();
+            let sorted = |mut tokens: Vec<String>| {
+                tokens.sort();
+                tokens
+            };
+            let expected = whole.reasons.iter().map(|reason| reason.token().to_owned()).collect();
+            prop_assert_eq!(wire.tier, whole.tier, "told, after {:?}", happened);
+            prop_assert_eq!(verdict.tier, whole.tier, "after {:?}", happened);
+            prop_assert_eq!(sorted(verdict.reasons.clone()), sorted(expected), "after {:?}", happened);
+            let boot = device.boot.as_ref().unwrap();
+            prop_assert_eq!(boot.number, verdict.boot);
+            prop_assert_eq!(boot.content.policy, whole.content.policy);
+            prop_assert_eq!(boot.content.tier, whole.content.tier);
+            prop_assert_eq!(boot.quoted_at, now);
+            prop_assert!(boot.outstanding.is_none() && boot.restarted.is_none());
+        }
     }
 }

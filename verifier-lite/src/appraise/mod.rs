@@ -9,6 +9,7 @@
 //! these contents, by a key that is allowed.
 
 mod deviation;
+mod device_mapper;
 mod reference;
 
 pub use deviation::{Appraisal, Deviation, Fault, MeasuredDigest};
@@ -19,8 +20,9 @@ use mote_schemas::message::Tier;
 use mote_schemas::tpm::{HashAlg, hash};
 
 use crate::boot_aggregate;
-use crate::ima_signature::{self, ImaKeyring, LearnedKeys, SignatureError};
+use crate::ima_signature::{self, FileKey, ImaKeyring, LearnedKeys, SignatureError};
 use crate::log_entry::LogEntry;
+use crate::manifest::BufferReference;
 use crate::prefix::{Certified, CertifiedPrefix};
 
 /// Judges each record on its own. `endian` is the byte order of the log's template data, to be
@@ -162,8 +164,8 @@ fn judge<'a, E: LogEntry, R: ReferenceLookup + ?Sized>(
     };
     if path == boot_aggregate::NAME {
         judge_boot_aggregate(path, measured, prefix)
-    } else if is_buffer(path, &measured, &data) {
-        judge_buffer(path, measured, data.buffer(), reference, learned)
+    } else if let Some(buffer) = buffer_of(path, &measured, &data) {
+        judge_buffer(path, measured, buffer, reference, learned)
     } else {
         judge_file(path, measured, reference, |keyring| {
             ima_signature::verify(&data, endian, |signer| {
@@ -208,44 +210,80 @@ fn judge_boot_aggregate<'a>(
     }
 }
 
-/// Whether this is a measured buffer: the template has one, and it hashes to the digest. The template's
+/// The measured buffer, if this is one: the template has one, and it hashes to the digest. The template's
 /// name is the peer's word, but buffers have the kernel's names, which are no absolute paths.
 ///
 /// Nor is every file's name: of one in a detached mount the kernel knows the last part alone
 /// (`ima_d_path`). So what could be a signature is taken for one, or a file whose content is its own
 /// `security.ima` would pass for a buffer, which weighs less.
-fn is_buffer(path: &[u8], measured: &FileDigest<'_>, data: &TemplateData<'_>) -> bool {
-    let (Some(buffer), Some(digest)) = (data.buffer(), measured.to_digest()) else {
-        return false;
-    };
+fn buffer_of<'a>(
+    path: &[u8],
+    measured: &FileDigest<'_>,
+    data: &TemplateData<'a>,
+) -> Option<&'a [u8]> {
+    let (buffer, digest) = (data.buffer()?, measured.to_digest()?);
     let of_bytes = matches!(measured.digest_type, "" | "ima");
-    of_bytes
+    let is_one = of_bytes
         && !path.starts_with(b"/")
         && !is_signature(buffer)
-        && hash(digest.alg(), &[buffer]) == digest
+        && hash(digest.alg(), &[buffer]) == digest;
+    is_one.then_some(buffer)
 }
 
+/// A buffer is known by its digest; a key also by the keyring that it goes into, and what the device mapper did
+/// by the table.
 fn judge_buffer<'a, R: ReferenceLookup + ?Sized>(
     name: &'a [u8],
     measured: FileDigest<'a>,
-    buffer: Option<&[u8]>,
+    buffer: &[u8],
     reference: &R,
     learned: &mut LearnedKeys,
 ) -> Result<(), Found<'a>> {
     let learns = reference
         .ima_keyring()
         .is_some_and(|keyring| keyring.learns_from(name));
-    if learns && buffer.is_some_and(|key| learned.learn(key)) {
+    if learns && learned.learn(buffer) {
         return Ok(());
     }
-    let allowed = measured
-        .to_digest()
-        .is_some_and(|digest| reference.allows(name, &digest));
-    if allowed || reference.is_excluded(name) {
+    if reference.is_excluded(name) {
         return Ok(());
+    }
+    let manifests = reference.buffers();
+    let digest = measured
+        .to_digest()
+        .filter(|digest| reference.admits(digest.alg()));
+    let listed = || {
+        manifests.iter().flat_map(|known| {
+            let digests = known.expectations.digests_of(name);
+            digests.iter().map(|digest| (digest, &known.manifest))
+        })
+    };
+    let digest = digest.as_ref().and_then(reference::sha256);
+    if digest.is_some_and(|digest| listed().any(|(known, _)| *known == digest)) {
+        return Ok(());
+    }
+    let unjudged = |known: &BufferReference| known.expectations.is_unjudged(name);
+    if manifests.iter().any(unjudged) && FileKey::from_der(buffer).is_ok() {
+        return Ok(());
+    }
+    let mut note = None;
+    if device_mapper::EVENTS
+        .iter()
+        .any(|event| event.as_bytes() == name)
+    {
+        let tables = manifests
+            .iter()
+            .flat_map(|known| &known.expectations.tables);
+        match device_mapper::judge(name, buffer, tables) {
+            Ok(()) => return Ok(()),
+            Err(why) => note = Some(why),
+        }
     }
     Err(Found {
-        expected: reference.with_path(name),
+        expected: listed()
+            .map(|(digest, manifest)| KnownFile::new(name, digest, manifest))
+            .collect(),
+        note,
         ..Found::new(Fault::BufferUnknown, name, Some(measured))
     })
 }

@@ -25,6 +25,16 @@ pub trait ReferenceLookup {
         &[]
     }
 
+    /// What manifests say about measured buffers.
+    fn buffers(&self) -> &[manifest::BufferReference] {
+        &[]
+    }
+
+    /// Whether digests of this algorithm count.
+    fn admits(&self, _: HashAlg) -> bool {
+        true
+    }
+
     /// The keys whose signature accounts for a file that is not listed. `None`: signatures are not looked
     /// at.
     fn ima_keyring(&self) -> Option<&dyn ImaKeyring> {
@@ -45,21 +55,24 @@ pub struct KnownFile {
 
 impl From<manifest::Reference<'_>> for KnownFile {
     fn from(reference: manifest::Reference<'_>) -> Self {
-        let mut digest = Digest::zero(HashAlg::Sha256);
+        KnownFile::new(reference.path, &reference.digest, reference.manifest)
+    }
+}
+
+impl KnownFile {
+    pub(super) fn new(path: &[u8], digest: &manifest::FileDigest, manifest: &str) -> Self {
         // The manifest's digests are SHA-256, so the length is right.
-        if let Some(known) = Digest::new(HashAlg::Sha256, &reference.digest.0) {
-            digest = known;
-        }
+        let known = Digest::new(HashAlg::Sha256, &digest.0);
         KnownFile {
-            path: reference.path.to_vec(),
-            digest,
-            manifest: reference.manifest.to_owned(),
+            path: path.to_vec(),
+            digest: known.unwrap_or_else(|| Digest::zero(HashAlg::Sha256)),
+            manifest: manifest.to_owned(),
         }
     }
 }
 
 /// The digest as manifests have it: SHA-256 alone.
-fn sha256(digest: &Digest) -> Option<manifest::FileDigest> {
+pub(super) fn sha256(digest: &Digest) -> Option<manifest::FileDigest> {
     match digest.alg() {
         HashAlg::Sha256 => digest.as_bytes().try_into().ok().map(manifest::FileDigest),
         _ => None,
@@ -88,6 +101,10 @@ impl ReferenceLookup for manifest::ReferenceValues {
 
     fn boot(&self) -> &[manifest::BootReference] {
         self.boot()
+    }
+
+    fn buffers(&self) -> &[manifest::BufferReference] {
+        self.buffers()
     }
 
     fn ima_keyring(&self) -> Option<&dyn ImaKeyring> {

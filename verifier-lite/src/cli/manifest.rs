@@ -18,13 +18,14 @@ use crate::convert::{corim, keylime};
 use crate::hex;
 use crate::manifest::envelope::read_file;
 use crate::manifest::{
-    BootExpectations, FileDigest, KeyVariable, MAX_MANIFEST, Manifest, SignedManifest,
-    VerifiedManifest,
+    Attributes, BootExpectations, DeviceTable, FileDigest, KeyVariable, MAX_MANIFEST, Manifest,
+    SignedManifest, VerifiedManifest,
 };
 use crate::printable::printable;
 use crate::signing_key::PublicKey;
 
 mod boot;
+mod buffers;
 mod build;
 
 #[derive(Debug, Subcommand)]
@@ -195,6 +196,47 @@ struct Summary {
     boot: Expected,
     /// Component -> allowed SHA-256 digests.
     firmware: BTreeMap<String, Vec<String>>,
+    /// Measured buffer -> allowed SHA-256 digests.
+    buffers: BTreeMap<String, Vec<String>>,
+    unjudged_keyrings: Vec<String>,
+    device_mapper: Vec<ShownTable>,
+}
+
+/// A device that the device mapper may make. Values are patterns.
+#[derive(Serialize)]
+struct ShownTable {
+    device: Attributes,
+    targets: Vec<Attributes>,
+    may_be_cleared: bool,
+    may_be_removed: bool,
+    /// Patterns of a new name and UUID.
+    may_become: Option<(String, String)>,
+}
+
+impl ShownTable {
+    fn new(table: &DeviceTable) -> Self {
+        Self {
+            device: table.device.clone(),
+            targets: table.targets.clone(),
+            may_be_cleared: table.may_clear,
+            may_be_removed: table.may_remove,
+            may_become: table.may_become.clone(),
+        }
+    }
+
+    fn in_words(&self) -> String {
+        let words = |attributes: &Attributes| {
+            let words = attributes
+                .iter()
+                .map(|(key, value)| format!("{key}={value}"));
+            words.collect::<Vec<_>>().join(",")
+        };
+        let mut text = words(&self.device);
+        for target in &self.targets {
+            let _ = write!(text, "; {}", words(target));
+        }
+        printable(text.as_bytes())
+    }
 }
 
 /// What the boot event log must show.
@@ -294,6 +336,7 @@ impl Summary {
                     .collect(),
             )
         };
+        let buffers = manifest.buffers();
         Self {
             verified,
             name: manifest.name().to_owned(),
@@ -313,6 +356,16 @@ impl Summary {
                     (component.name.clone(), digests.collect())
                 })
                 .collect(),
+            buffers: buffers
+                .known
+                .iter()
+                .map(|buffer| {
+                    let digests = buffer.digests.iter().map(ToString::to_string);
+                    (printable(&buffer.path), digests.collect())
+                })
+                .collect(),
+            unjudged_keyrings: buffers.unjudged_keyrings.clone(),
+            device_mapper: buffers.tables.iter().map(ShownTable::new).collect(),
         }
     }
 
@@ -364,6 +417,18 @@ impl Summary {
             for digest in digests {
                 line("", digest);
             }
+        }
+        for (name, digests) in &self.buffers {
+            line("buffer", name);
+            for digest in digests {
+                line("", digest);
+            }
+        }
+        for keyring in &self.unjudged_keyrings {
+            line("unjudged", &printable(keyring.as_bytes()));
+        }
+        for table in &self.device_mapper {
+            line("device", &table.in_words());
         }
         self.boot.in_words(line);
         out

@@ -412,6 +412,9 @@ pub fn write(manifest: &Manifest) -> (Vec<u8>, Vec<String>) {
     if !manifest.firmware().is_empty() {
         left_out.push("components of a firmware".to_owned());
     }
+    if !manifest.buffers().is_empty() {
+        left_out.push("what is expected of measured buffers".to_owned());
+    }
     let sha1 = manifest
         .pcrs()
         .keys()

@@ -5,12 +5,17 @@
 //! exclusions are globs that must match all of it. Those that can be said as globs are; any other is an
 //! error, since to leave one out or to guess would change what is judged.
 //!
+//! `keyrings` and `ima-buf` become measured buffers: here, too, a key is known by the digest that is logged. Out of a
+//! manifest each buffer goes into both, since a manifest does not say which of them are keys.
+//!
 //! `ima.log_hash_alg` is how the log's template hashes were made, of which a manifest says nothing: every bank that
 //! a quote covers is replayed.
 
 use serde_json::json;
 
-use super::{ConvertError, Imported, Place, absolute, digest, parse_json, path_text};
+use super::{
+    ConvertError, Imported, Place, absolute, device_mapper, digest, parse_json, path_text,
+};
 use crate::manifest::{FileDigest, FileEntry, Manifest};
 
 /// All that a policy has; `meta` and `release` say nothing about a device.
@@ -99,17 +104,45 @@ fn sha256(item: &Place<'_>) -> Result<Option<FileDigest>, ConvertError> {
     }
 }
 
+/// Digests of keys by their keyring, or of other buffers by their name.
+fn buffers(listed: &Place<'_>, imported: &mut Imported) -> Result<(), ConvertError> {
+    let mut other_algorithms = 0;
+    for (name, digests) in listed.members()? {
+        let path = buffer_name(&digests, name)?.into();
+        let mut known = Vec::new();
+        for item in digests.items()? {
+            match sha256(&item)? {
+                Some(digest) => known.push(digest),
+                None => other_algorithms += 1,
+            }
+        }
+        if !known.is_empty() {
+            imported.buffers.known.push(FileEntry {
+                path,
+                digests: known,
+            });
+        }
+    }
+    imported.leave_out(
+        other_algorithms,
+        "digests of buffers that are not SHA-256: have the devices measure with ima_hash=sha256",
+    );
+    Ok(())
+}
+
+/// The kernel's name of a buffer.
+fn buffer_name(place: &Place<'_>, name: &str) -> Result<String, ConvertError> {
+    if name.is_empty() || name.starts_with('/') || name.contains('\0') {
+        return Err(place.wrong("is not the name of a buffer or keyring, such as .ima"));
+    }
+    Ok(name.to_owned())
+}
+
 /// What a policy says besides files.
 fn others(policy: &Place<'_>, imported: &mut Imported) -> Result<(), ConvertError> {
-    for (name, what) in [
-        (
-            "keyrings",
-            "kernel keyrings with allowed keys (\"keyrings\")",
-        ),
-        ("ima-buf", "measured buffers (\"ima-buf\")"),
-    ] {
+    for name in ["keyrings", "ima-buf"] {
         if let Some(place) = policy.get(name) {
-            imported.leave_out(place.members()?.len(), what);
+            buffers(&place, imported)?;
         }
     }
     let ima = policy.get("ima");
@@ -120,16 +153,14 @@ fn others(policy: &Place<'_>, imported: &mut Imported) -> Result<(), ConvertErro
         }
     }
     if let Some(place) = ima.as_ref().and_then(|ima| ima.get("ignored_keyrings")) {
-        imported.leave_out(
-            place.items()?.len(),
-            "ignored keyrings: name those to learn keys from with --ima-keyring instead",
-        );
+        for keyring in place.items()? {
+            let name = buffer_name(&keyring, keyring.text()?)?;
+            imported.buffers.unjudged_keyrings.push(name);
+        }
     }
-    let device_mapper = ima.as_ref().and_then(|ima| ima.get("dm_policy"));
-    imported.leave_out(
-        usize::from(device_mapper.is_some()),
-        "device-mapper policy (\"ima.dm_policy\")",
-    );
+    if let Some(place) = ima.as_ref().and_then(|ima| ima.get("dm_policy")) {
+        device_mapper::read(&place, imported)?;
+    }
     let keys = policy.get("verification-keys").is_some_and(|keys| {
         let text = keys.value.as_str();
         text.is_some_and(|text| !text.is_empty())
@@ -245,14 +276,28 @@ pub fn write(manifest: &Manifest) -> Result<(String, Vec<String>), ConvertError>
     if !manifest.pcrs().is_empty() {
         left_out.push("values of boot PCRs: give them to the tenant as a TPM policy".to_owned());
     }
+    let buffers = manifest.buffers();
+    let mut known = serde_json::Map::new();
+    for buffer in &buffers.known {
+        let Some(name) = path_text(&buffer.path) else {
+            left_out.push("a buffer whose name is not UTF-8".to_owned());
+            continue;
+        };
+        let digests = buffer.digests.iter();
+        let digests: Vec<_> = digests.map(|digest| format!("sha256:{digest}")).collect();
+        known.insert(name.replace(' ', "_"), json!(digests));
+    }
+    if !buffers.tables.is_empty() {
+        left_out.push(format!("{} device-mapper tables", buffers.tables.len()));
+    }
     let policy = json!({
         "meta": {"version": 1, "generator": 0},
         "release": 0,
         "digests": digests,
         "excludes": excludes,
-        "keyrings": {},
-        "ima": {"ignored_keyrings": [], "log_hash_alg": "sha1", "dm_policy": null},
-        "ima-buf": {},
+        "keyrings": known,
+        "ima": {"ignored_keyrings": buffers.unjudged_keyrings, "log_hash_alg": "sha1", "dm_policy": null},
+        "ima-buf": known,
         "verification-keys": "",
     });
     Ok((format!("{policy:#}\n"), left_out))

@@ -20,9 +20,10 @@ use std::fmt;
 use bstr::{BString, ByteSlice};
 
 use crate::hex;
-use crate::manifest::{BootExpectations, FileDigest, FileEntry, StaticPcrs};
+use crate::manifest::{BootExpectations, BufferExpectations, FileDigest, FileEntry, StaticPcrs};
 
 pub mod corim;
+mod device_mapper;
 pub mod keylime;
 pub mod refstate;
 pub mod sbom;
@@ -42,6 +43,8 @@ pub struct Imported {
     pub pcrs: StaticPcrs,
     /// What the boot event log must show.
     pub boot: BootExpectations,
+    /// Measured buffers.
+    pub buffers: BufferExpectations,
     /// What the manifest cannot say, in words.
     pub left_out: Vec<String>,
 }
@@ -67,7 +70,8 @@ impl Imported {
 
     /// Something must have come of it: a file of another kind has none of what we look for.
     fn not_empty(self, at: &str) -> Result<Self, ConvertError> {
-        if self.files.is_empty() && self.exclusions.is_empty() && self.pcrs.is_empty() {
+        let none = self.files.is_empty() && self.exclusions.is_empty() && self.pcrs.is_empty();
+        if none && self.buffers.is_empty() {
             return Err(ConvertError::new(
                 at,
                 "no file with a SHA-256 digest, so there is nothing to convert",
@@ -104,6 +108,7 @@ impl fmt::Display for ConvertError {
 impl std::error::Error for ConvertError {}
 
 /// A place in a JSON document, with the path that leads there.
+#[derive(Clone)]
 struct Place<'v> {
     value: &'v serde_json::Value,
     at: String,

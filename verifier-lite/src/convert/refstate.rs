@@ -14,6 +14,7 @@ use mote_schemas::tpm::{Digest, HashAlg, hash};
 
 use super::{ConvertError, Imported, Place, parse_json};
 use crate::manifest::{FileDigest, KeyVariable};
+use crate::wildcard;
 
 /// Members of a kernel: what the firmware starts, by Authenticode digest.
 const STARTED: [&str; 3] = [
@@ -54,7 +55,7 @@ pub fn read(bytes: &[u8]) -> Result<Imported, ConvertError> {
         }
         boot.initrds.extend(digest(&kernel, INITRD)?);
         if let Some(line) = kernel.get(COMMAND_LINE) {
-            let pattern = pattern(line.text()?).map_err(|what| line.wrong(&what))?;
+            let pattern = wildcard::of_regex(line.text()?).map_err(|what| line.wrong(&what))?;
             boot.command_lines.push(pattern);
         }
         let known = [&STARTED[..], &LOADED, &[INITRD, COMMAND_LINE]].concat();
@@ -232,36 +233,4 @@ fn of_alg(place: &Place<'_>, alg: HashAlg) -> Result<Digest, ConvertError> {
 fn hex_of(place: &Place<'_>) -> Result<Option<Vec<u8>>, ConvertError> {
     let text = place.text()?;
     Ok(crate::hex::decode(text.strip_prefix("0x").unwrap_or(text)))
-}
-
-/// A manifest's pattern, in which `*` and `?` are all that is special, of a regular expression that must
-/// match the whole line. Of those, only `.*` can be said; a dot by itself is taken as `?`.
-fn pattern(regex: &str) -> Result<String, String> {
-    let cannot = |what: &str| format!("cannot be said as a pattern with * and ? ({what})");
-    let mut pattern = String::new();
-    let mut rest = regex.strip_prefix('^').unwrap_or(regex);
-    rest = rest.strip_suffix('$').unwrap_or(rest);
-    let mut chars = rest.chars();
-    loop {
-        if let Some(after) = chars.as_str().strip_prefix(".*") {
-            pattern.push('*');
-            chars = after.chars();
-            continue;
-        }
-        match chars.next() {
-            None => return Ok(pattern),
-            Some('.') => pattern.push('?'),
-            Some('\\') => match chars.next() {
-                Some(c) if c.is_alphanumeric() || matches!(c, '*' | '?') => {
-                    return Err(cannot(&format!("\\{c}")));
-                }
-                Some(c) => pattern.push(c),
-                None => return Err(cannot("a backslash at the end")),
-            },
-            Some(c @ ('*' | '+' | '?' | '(' | ')' | '[' | ']' | '{' | '}' | '|' | '^' | '$')) => {
-                return Err(cannot(&c.to_string()));
-            }
-            Some(c) => pattern.push(c),
-        }
-    }
 }

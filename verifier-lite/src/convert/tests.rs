@@ -7,7 +7,7 @@ use mote_schemas::bootlog::{Guid, Signature};
 use proptest::prelude::*;
 
 use super::*;
-use crate::manifest::{Exclusion, KeyVariable, Manifest};
+use crate::manifest::{Attributes, DeviceTable, Exclusion, KeyVariable, Manifest};
 
 fn sample(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -74,15 +74,12 @@ fn a_keylime_policy_gives_its_files_and_exclusions_and_names_the_rest() {
         );
     }
     let left_out = imported.left_out.join("\n");
-    for says in [
-        "1 digests that are not SHA-256",
-        "1 digests of no file",
-        "keyrings",
-        "ignored",
-    ] {
+    for says in ["1 digests that are not SHA-256", "1 digests of no file"] {
         assert!(left_out.contains(says), "{says} is not in\n{left_out}");
     }
-    assert_eq!(imported.left_out.len(), 4);
+    assert_eq!(imported.left_out.len(), 2);
+    assert_eq!(imported.buffers.known, [file(".ima", &[0xa])]);
+    assert_eq!(imported.buffers.unjudged_keyrings, [".evm"]);
     manifest(&imported);
 
     // Everything that Keylime's type has, and two members that it does not have yet.
@@ -97,7 +94,7 @@ fn a_keylime_policy_gives_its_files_and_exclusions_and_names_the_rest() {
          \"rules\": \"x\",",
     );
     let left_out = full.unwrap().left_out.join("\n");
-    for says in ["ima.dm_policy", "$.ima.fs_verity", "$.rules"] {
+    for says in ["$.ima.dm_policy.version", "$.ima.fs_verity", "$.rules"] {
         assert!(left_out.contains(says), "{says} is not in\n{left_out}");
     }
     let keys = with(
@@ -107,13 +104,136 @@ fn a_keylime_policy_gives_its_files_and_exclusions_and_names_the_rest() {
     assert!(keys.unwrap().left_out.join("\n").contains("--ima-key"));
     let error = with("\"log_hash_alg\": \"sha1\"", "\"log_hash_alg\": \"md5\"").unwrap_err();
     assert_eq!(error.at, "$.ima.log_hash_alg");
+    let error = with("\"ima-buf\": {}", "\"ima-buf\": {\"/x\": []}").unwrap_err();
+    assert_eq!(error.at, "$.ima-buf[\"/x\"]");
+    assert!(error.what.contains("name of a buffer"), "{error}");
+    let error = with(
+        "\"keyrings\": {\".ima\": [",
+        "\"keyrings\": {\".ima\": [7, ",
+    )
+    .unwrap_err();
+    assert_eq!(error.at, "$.keyrings[\".ima\"][0]");
+    let error = with("\"ignored_keyrings\": [", "\"ignored_keyrings\": [\"\", ").unwrap_err();
+    assert_eq!(error.at, "$.ima.ignored_keyrings[0]");
     let error = with("\"digests\"", "\"hashes\"").unwrap_err();
     assert_eq!(error.at, "$.hashes");
     assert!(error.what.contains("keylime_convert_runtime_policy"));
 }
 
+type Change = fn(&mut serde_json::Value);
+
+/// A device-mapper policy in Keylime's form.
+fn device_mapper(rules: &serde_json::Value) -> Result<Imported, ConvertError> {
+    let policy = serde_json::json!({
+        "digests": {},
+        "ima": {"dm_policy": {"match_on": "name", "rules": rules}},
+    });
+    keylime::read(policy.to_string().as_bytes())
+}
+
+#[test]
+fn a_device_mapper_policy_gives_tables_and_names_what_is_not_judged() {
+    let rule = serde_json::json!({
+        "required": true,
+        "device_resume_required": false,
+        "device_rename": {"valid_name": "root", "valid_uuid": null},
+        "device_remove": {"allow_removal": true},
+        "allow_clear": false,
+        "table_load": {
+            "allow_multiple_loads": true,
+            "name": "root\\.dm",
+            "uuid": "CRYPT-VERITY-.*",
+            "major": 253,
+            "minor": null,
+            "minor_count": 1,
+            "num_targets": 1,
+            "targets": [{"target_name": "verity", "root_digest": "ab12", "ignore_zero_blocks": false}],
+        },
+    });
+    let imported = device_mapper(&serde_json::json!({"root": rule})).unwrap();
+    let attributes = |pairs: &[(&str, &str)]| {
+        let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+        pairs.iter().map(owned).collect::<Attributes>()
+    };
+    let table = DeviceTable {
+        device: attributes(&[
+            ("name", "root.dm"),
+            ("uuid", "CRYPT-VERITY-*"),
+            ("major", "253"),
+            ("minor_count", "1"),
+        ]),
+        targets: vec![attributes(&[
+            ("target_name", "verity"),
+            ("root_digest", "ab12"),
+            ("ignore_zero_blocks", "n"),
+        ])],
+        may_clear: false,
+        may_remove: true,
+        may_become: Some(("root".into(), "*".into())),
+    };
+    assert_eq!(imported.buffers.tables, [table]);
+    let order =
+        "$.ima.dm_policy.rules[\"root\"].required: the order of device-mapper events is not judged";
+    assert_eq!(imported.left_out, [order]);
+    manifest(&imported).with_buffers(imported.buffers).unwrap();
+
+    // An expression that is no pattern leaves out its rule alone, and says which.
+    let mut odd = rule.clone();
+    odd["table_load"]["targets"][0]["root_digest"] = "(ab|cd)12".into();
+    let imported = device_mapper(&serde_json::json!({"a": odd, "b": rule})).unwrap();
+    assert_eq!(imported.buffers.tables.len(), 1);
+    let left_out = imported.left_out.join("\n");
+    assert!(
+        left_out.contains("rules[\"a\"].table_load.targets[0].root_digest: cannot"),
+        "{left_out}"
+    );
+
+    let changes: [(Change, &str); 5] = [
+        (
+            |rule| rule["table_load"]["num_targets"] = 2.into(),
+            ".table_load.num_targets",
+        ),
+        (|rule| rule["required"] = "yes".into(), ".required"),
+        (
+            |rule| rule["table_load"]["minor"] = serde_json::json!([]),
+            ".table_load.minor",
+        ),
+        (
+            |rule| rule["table_load"]["targets"] = 1.into(),
+            ".table_load.targets",
+        ),
+        (
+            |rule| drop(rule.as_object_mut().unwrap().remove("table_load")),
+            "",
+        ),
+    ];
+    for (change, at) in changes {
+        let mut wrong = rule.clone();
+        change(&mut wrong);
+        let error = device_mapper(&serde_json::json!({"root": wrong})).unwrap_err();
+        assert_eq!(
+            error.at,
+            format!("$.ima.dm_policy.rules[\"root\"]{at}"),
+            "{error}"
+        );
+    }
+}
+
 #[test]
 fn what_keylime_gets_it_gives_back() {
+    let buffers = BufferExpectations {
+        known: vec![file(".ima", &[1]), file("kexec-cmdline", &[2, 3])],
+        unjudged_keyrings: vec![".evm".to_owned()],
+        tables: Vec::new(),
+    };
+    let of_buffers = manifest(&Imported::default())
+        .with_buffers(buffers.clone())
+        .unwrap();
+    let (text, left_out) = keylime::write(&of_buffers).unwrap();
+    assert_eq!(left_out, Vec::<String>::new());
+    let back = keylime::read(text.as_bytes()).unwrap();
+    let back = manifest(&back).with_buffers(back.buffers).unwrap();
+    assert_eq!(back.buffers(), &buffers);
     let imported = Imported {
         files: vec![file("/usr/bin/a b", &[1]), file("/usr/bin/pump", &[2, 3])],
         exclusions: vec!["/etc/*.conf".to_owned(), "/var/log/**".to_owned()],

@@ -210,7 +210,7 @@ impl Engine {
         let outcome = self.request_in(now, outer, &kid, &mut channel);
         // Back into memory, with its window moved, whatever became of the request. A session that
         // ended meanwhile is not in the store any more.
-        if self.store.session(&kid)?.is_some() {
+        if self.store.has_session(&kid)? {
             self.channels.insert(kid, channel);
         }
         outcome

@@ -122,7 +122,7 @@ impl Engine {
         let nonce = self.next_nonce(now, &mut pending.channel.record, OPEN)?;
         changes.extend(ended.map(Change::RemoveSession));
         changes.push(Change::PutSession(*kid, pending.channel.record.clone()));
-        self.store.commit(&changes, durability)?;
+        self.store.commit_owned(changes, durability)?;
         pending.channel.quoted = admitted;
         self.waiting += usize::from(is_new);
         if let Some(ended) = ended {
@@ -193,7 +193,7 @@ impl Engine {
         };
         attestation.release(&mut standing, channel.record.deletes == Some(true));
         let (changes, durability) = attestation.finish();
-        self.store.commit(&changes, durability)?;
+        self.store.commit_owned(changes, durability)?;
         self.reply(&standing, None, None).map(Ok)
     }
 
@@ -282,7 +282,7 @@ impl Engine {
         let (mut changes, durability) = attestation.finish();
         let fresh = self.next_nonce(now, &mut session, id)?;
         changes.push(Change::PutSession(*kid, session.clone()));
-        self.store.commit(&changes, durability)?;
+        self.store.commit_owned(changes, durability)?;
         channel.record = session;
         channel.quoted |= quoted;
         self.reply(&standing, Some(&fresh), None).map(Ok)

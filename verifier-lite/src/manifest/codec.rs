@@ -12,8 +12,8 @@ use minicbor::{Decoder, Encoder};
 
 use super::error::Fault;
 use super::{
-    BootExpectations, FileDigest, FileEntry, Manifest, ManifestError, StaticPcrs, boot_codec,
-    check_path, firmware,
+    BootExpectations, BufferExpectations, FileDigest, FileEntry, Manifest, ManifestError,
+    StaticPcrs, boot_codec, buffers, check_path, firmware,
 };
 
 const FORMAT: u64 = 1;
@@ -31,6 +31,7 @@ mod key {
     pub(super) const PCRS: u64 = 8;
     pub(super) const BOOT: u64 = 9;
     pub(super) const FIRMWARE: u64 = 10;
+    pub(super) const BUFFERS: u64 = 11;
 }
 
 pub(super) fn encode(manifest: &Manifest) -> Vec<u8> {
@@ -52,6 +53,7 @@ fn write(
         !m.pcrs.is_empty(),
         !m.boot.is_empty(),
         !m.firmware.is_empty(),
+        !m.buffers.is_empty(),
     ];
     let keys = 5 + optional.iter().filter(|present| **present).count();
     e.map(keys as u64)?;
@@ -94,6 +96,10 @@ fn write(
     if !m.firmware.is_empty() {
         e.u64(key::FIRMWARE)?;
         firmware::write(e, &m.firmware)?;
+    }
+    if !m.buffers.is_empty() {
+        e.u64(key::BUFFERS)?;
+        buffers::write(e, &m.buffers)?;
     }
     Ok(())
 }
@@ -205,6 +211,7 @@ impl<'b> Reader<'b> {
         let (mut exclusions, mut pcrs) = (Vec::new(), StaticPcrs::new());
         let mut boot = BootExpectations::default();
         let mut components = Vec::new();
+        let mut buffers = BufferExpectations::default();
         let mut previous = None;
         for _ in 0..self.map("a manifest (a map)")? {
             let offset = self.0.position();
@@ -221,6 +228,7 @@ impl<'b> Reader<'b> {
                 key::PCRS => pcrs = self.pcrs()?,
                 key::BOOT => boot = boot_codec::read(self)?,
                 key::FIRMWARE => components = firmware::read(self)?,
+                key::BUFFERS => buffers = buffers::read(self)?,
                 _ => return Err(ManifestError::at(offset, Fault::UnknownKey(key))),
             }
         }
@@ -236,6 +244,7 @@ impl<'b> Reader<'b> {
             pcrs,
             boot,
             firmware: components,
+            buffers,
         })
     }
 
@@ -261,7 +270,7 @@ impl<'b> Reader<'b> {
         let mut files: Vec<FileEntry> = Vec::with_capacity(count.min(self.0.input().len() / 37));
         for _ in 0..count {
             let offset = self.0.position();
-            let file = self.file()?;
+            let file = self.entry("a file (an array)", check_path)?;
             if let Some(last) = files.last()
                 && last.path >= file.path
             {
@@ -277,15 +286,20 @@ impl<'b> Reader<'b> {
         Ok(files)
     }
 
-    fn file(&mut self) -> Result<FileEntry, ManifestError> {
+    /// A path, or a name, and digests.
+    pub(crate) fn entry(
+        &mut self,
+        what: &'static str,
+        check: impl Fn(&BStr) -> Result<(), Fault>,
+    ) -> Result<FileEntry, ManifestError> {
         let offset = self.0.position();
         let at = |fault| ManifestError::at(offset, fault);
-        let items = self.array("a file (an array)")?;
+        let items = self.array(what)?;
         if items == 0 {
             return Err(at(Fault::Expected("a path")));
         }
         let path = BStr::new(self.bytes("a path (a byte string)")?);
-        check_path(path).map_err(at)?;
+        check(path).map_err(at)?;
         let path = BString::from(path);
         if items == 1 {
             return Err(at(Fault::NoDigest(path)));

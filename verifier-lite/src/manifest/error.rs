@@ -55,6 +55,8 @@ pub enum Fault {
     BadPcr,
     /// Boot expectations that no boot could meet.
     BadBoot(&'static str),
+    /// Expectations on buffers that no buffer could meet.
+    BadBuffer(&'static str),
     /// Not the JSON of a policy: what, and in which line and column.
     Json(String),
     /// A policy that contradicts itself or says something out of range.
@@ -189,6 +191,7 @@ impl fmt::Display for Fault {
                 "static PCR values: need PCR 0 to 23, at least one value each, \
                  of the size of their bank",
             ),
+            Self::BadBuffer(why) => write!(f, "measured buffers: {why}"),
             Self::BadBoot(why) => write!(f, "boot expectations: {why}"),
             Self::UnknownSigner(kid) => {
                 f.write_str("signed by key ")?;

@@ -9,6 +9,7 @@
 //! | [`build`] | walk a root file system and hash it |
 //! | [`sums`] | read `sha256sum` output instead |
 //! | `boot` | what is expected of the boot event log |
+//! | `buffers` | what is expected of measured buffers: keys, device-mapper tables |
 //! | `firmware` | components that devices without a TPM measure |
 //! | `codec`, `boot_codec` | deterministic CBOR, `cbor-schemas/cddl/manifest.cddl` |
 //! | `envelope` | the `COSE_Sign1` around it |
@@ -25,6 +26,7 @@ use bstr::{BStr, BString, ByteSlice};
 
 mod boot;
 mod boot_codec;
+mod buffers;
 pub mod build;
 pub(crate) mod codec;
 pub(crate) mod envelope;
@@ -34,11 +36,12 @@ mod reference;
 pub mod sums;
 
 pub use boot::{BootExpectations, KeyVariable, MAX_BOOT_VALUES, MAX_COMMAND_LINE};
+pub use buffers::{Attributes, BufferExpectations, DeviceTable, EVERY_KEYRING};
 pub use envelope::{SignedManifest, VerifiedManifest, sign};
 pub use error::{Fault, ManifestError};
 pub use firmware::{ComponentEntry, MAX_COMPONENTS};
 pub use reference::{
-    BootReference, Exclusion, FirmwareReference, Match, Reference, ReferenceValues,
+    BootReference, BufferReference, Exclusion, FirmwareReference, Match, Reference, ReferenceValues,
 };
 
 /// Largest manifest file, in bytes. 50,000 files take about 5 MB; a full desktop distribution with
@@ -94,6 +97,7 @@ pub struct Manifest {
     pcrs: StaticPcrs,
     boot: BootExpectations,
     firmware: Vec<ComponentEntry>,
+    buffers: BufferExpectations,
 }
 
 impl Manifest {
@@ -116,6 +120,7 @@ impl Manifest {
             pcrs,
             boot: BootExpectations::default(),
             firmware: Vec::new(),
+            buffers: BufferExpectations::default(),
         };
         manifest.exclusions.sort_unstable();
         manifest.exclusions.dedup();
@@ -138,6 +143,13 @@ impl Manifest {
     /// The same manifest with these components of a firmware, in any order.
     pub fn with_firmware(mut self, components: Vec<ComponentEntry>) -> Result<Self, ManifestError> {
         self.firmware = firmware::sorted(components);
+        self.check()?;
+        Ok(self)
+    }
+
+    /// The same manifest with these expectations on measured buffers.
+    pub fn with_buffers(mut self, buffers: BufferExpectations) -> Result<Self, ManifestError> {
+        self.buffers = buffers.sorted();
         self.check()?;
         Ok(self)
     }
@@ -187,6 +199,11 @@ impl Manifest {
         &self.firmware
     }
 
+    /// What is expected of measured buffers. Empty: none is known.
+    pub fn buffers(&self) -> &BufferExpectations {
+        &self.buffers
+    }
+
     /// The rules that the CDDL cannot say or that a constructor could break.
     fn check(&self) -> Result<(), ManifestError> {
         check_label("name", &self.name)?;
@@ -205,6 +222,7 @@ impl Manifest {
         }
         self.boot.check()?;
         firmware::check(&self.firmware)?;
+        self.buffers.check()?;
         for (&alg, values) in &self.pcrs {
             let Some(size) = digest_size(alg) else {
                 return Err(Fault::UnsupportedHash(i64::from(alg)).into());

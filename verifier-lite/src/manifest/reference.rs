@@ -8,10 +8,11 @@ use std::fmt;
 use bstr::{BStr, ByteSlice};
 use globset::{Candidate, GlobSet};
 
+use super::buffers::as_logged;
 use super::error::Fault;
 use super::{
-    BootExpectations, ComponentEntry, FileDigest, ManifestError, StaticPcrs, VerifiedManifest,
-    compile_glob,
+    BootExpectations, BufferExpectations, ComponentEntry, FileDigest, ManifestError, StaticPcrs,
+    VerifiedManifest, compile_glob,
 };
 use crate::ima_signature::Keyring;
 
@@ -90,6 +91,7 @@ pub struct ReferenceValues {
     exclusion: Exclusion,
     boot: Vec<BootReference>,
     firmware: Vec<FirmwareReference>,
+    buffers: Vec<BufferReference>,
     ima_keys: Option<Keyring>,
 }
 
@@ -102,6 +104,15 @@ pub struct BootReference {
     pub pcrs: StaticPcrs,
     /// What the boot event log must show.
     pub expectations: BootExpectations,
+}
+
+/// What one manifest says about measured buffers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BufferReference {
+    /// `name-version` of the manifest.
+    pub manifest: String,
+    /// What it expects; names as the kernel logs them.
+    pub expectations: BufferExpectations,
 }
 
 /// What one manifest says about a firmware.
@@ -139,6 +150,7 @@ impl ReferenceValues {
         let mut globs: Vec<String> = Vec::new();
         let mut boot = Vec::new();
         let mut firmware = Vec::new();
+        let mut buffers = Vec::new();
         for verified in manifests {
             let manifest = verified.manifest();
             let full = |_| ManifestError::from(Fault::TooMany("reference values"));
@@ -172,6 +184,12 @@ impl ReferenceValues {
                     components: manifest.firmware().to_vec(),
                 });
             }
+            if !manifest.buffers().is_empty() {
+                buffers.push(BufferReference {
+                    manifest: manifest.label(),
+                    expectations: as_logged(manifest.buffers()),
+                });
+            }
             labels.push(manifest.label());
         }
         globs.sort_unstable();
@@ -192,6 +210,7 @@ impl ReferenceValues {
             labels,
             boot,
             firmware,
+            buffers,
             ima_keys: None,
         })
     }
@@ -275,6 +294,11 @@ impl ReferenceValues {
     /// What manifests say about firmware; those that say nothing are left out.
     pub fn firmware(&self) -> &[FirmwareReference] {
         &self.firmware
+    }
+
+    /// What manifests say about measured buffers; those that say nothing are left out.
+    pub fn buffers(&self) -> &[BufferReference] {
+        &self.buffers
     }
 
     /// `name-version` of each manifest, in the order they were given.

@@ -15,6 +15,9 @@ use crate::known::KnownRecords;
 use crate::manifest::{ManifestError, ReferenceValues};
 use crate::store::{Store, StoreError};
 
+/// Devices whose policy is found without their bindings.
+const MAX_DEVICES: usize = 8192;
+
 /// The catalog of the store's current generation, and what it comes down to for devices.
 #[derive(Debug, Default)]
 pub struct Policies(Mutex<Cache>);
@@ -23,6 +26,8 @@ pub struct Policies(Mutex<Cache>);
 struct Cache {
     catalog: Arc<Catalog>,
     loaded: bool,
+    /// Of devices asked for since the last change, at most [`MAX_DEVICES`].
+    by_device: HashMap<DeviceId, Arc<EffectivePolicy>>,
     /// By the names of the policies.
     effective: HashMap<Vec<String>, Arc<EffectivePolicy>>,
     /// By the digests of the manifests, in order.
@@ -49,23 +54,16 @@ impl Policies {
     ) -> Result<Arc<EffectivePolicy>, StoreError> {
         let mut cache = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         cache.refresh(store)?;
-        let names = cache.catalog.bound_to(device);
-        let known = cache.effective.get(&names);
+        let known = cache.by_device.get(device);
         if let Some(policy) = known.filter(|policy| policy.is_valid_at(now)) {
             return Ok(Arc::clone(policy));
         }
-        let catalog = Arc::clone(&cache.catalog);
-        let found: Vec<_> = names.iter().map(|name| catalog.policy(name)).collect();
-        let all_there = found.iter().all(Option::is_some);
-        let policies: Vec<_> = found.into_iter().flatten().map(Arc::as_ref).collect();
-        let mut effective = cache.effective(store, &policies, now)?;
-        if !all_there {
-            // Bound to something that is not believed any more: then nothing is.
-            effective.allow_nothing();
+        let policy = cache.bound(store, device, now)?;
+        if cache.by_device.len() >= MAX_DEVICES {
+            cache.by_device.clear();
         }
-        let effective = Arc::new(effective);
-        cache.effective.insert(names, Arc::clone(&effective));
-        Ok(effective)
+        cache.by_device.insert(*device, Arc::clone(&policy));
+        Ok(policy)
     }
 
     /// What these policies come down to at `now`, bound or not.
@@ -122,9 +120,36 @@ impl Cache {
         self.references
             .retain(|_, values| Arc::strong_count(values) > 1);
         self.effective.clear();
+        self.by_device.clear();
         self.known_is_current = false;
         self.loaded = true;
         Ok(())
+    }
+
+    /// What the policies that this device is bound to come down to at `now`.
+    fn bound(
+        &mut self,
+        store: &dyn Store,
+        device: &DeviceId,
+        now: u64,
+    ) -> Result<Arc<EffectivePolicy>, StoreError> {
+        let names = self.catalog.bound_to(device);
+        let known = self.effective.get(&names);
+        if let Some(policy) = known.filter(|policy| policy.is_valid_at(now)) {
+            return Ok(Arc::clone(policy));
+        }
+        let catalog = Arc::clone(&self.catalog);
+        let found: Vec<_> = names.iter().map(|name| catalog.policy(name)).collect();
+        let all_there = found.iter().all(Option::is_some);
+        let policies: Vec<_> = found.into_iter().flatten().map(Arc::as_ref).collect();
+        let mut effective = self.effective(store, &policies, now)?;
+        if !all_there {
+            // Bound to something that is not believed any more: then nothing is.
+            effective.allow_nothing();
+        }
+        let effective = Arc::new(effective);
+        self.effective.insert(names, Arc::clone(&effective));
+        Ok(effective)
     }
 
     fn everything(&self) -> Vec<[u8; 32]> {

@@ -14,7 +14,9 @@ use mote_schemas::tpm::{Digest, HashAlg};
 use super::{Mode, Policy};
 use crate::appraise::{KnownFile, ReferenceLookup};
 use crate::ima_signature::{FileKey, ImaKeyring, Keyring, SignerId};
-use crate::manifest::{BootReference, Exclusion, FirmwareReference, ReferenceValues};
+use crate::manifest::{
+    BootReference, BufferReference, Exclusion, FirmwareReference, ReferenceValues,
+};
 
 /// Seconds until a result is stale, where no policy says otherwise: a day. Devices that sleep longer
 /// have a policy that says so.
@@ -249,25 +251,21 @@ impl EffectivePolicy {
             _ => weight,
         }
     }
-
-    fn admits(&self, digest: &Digest) -> bool {
-        self.admits_digests_of(digest.alg())
-    }
 }
 
 impl ReferenceLookup for EffectivePolicy {
     fn allows(&self, path: &[u8], digest: &Digest) -> bool {
-        self.admits(digest) && ReferenceLookup::allows(self.references.as_ref(), path, digest)
+        self.admits(digest.alg()) && ReferenceLookup::allows(self.references.as_ref(), path, digest)
     }
 
     fn with_path(&self, path: &[u8]) -> Vec<KnownFile> {
         let mut known = ReferenceLookup::with_path(self.references.as_ref(), path);
-        known.retain(|file| self.admits(&file.digest));
+        known.retain(|file| self.admits(file.digest.alg()));
         known
     }
 
     fn with_digest(&self, digest: &Digest) -> Vec<KnownFile> {
-        if !self.admits(digest) {
+        if !self.admits(digest.alg()) {
             return Vec::new();
         }
         ReferenceLookup::with_digest(self.references.as_ref(), digest)
@@ -284,6 +282,17 @@ impl ReferenceLookup for EffectivePolicy {
             return &[];
         }
         self.references.boot()
+    }
+
+    fn buffers(&self) -> &[BufferReference] {
+        if self.nothing {
+            return &[];
+        }
+        self.references.buffers()
+    }
+
+    fn admits(&self, algorithm: HashAlg) -> bool {
+        self.admits_digests_of(algorithm)
     }
 
     fn ima_keyring(&self) -> Option<&dyn ImaKeyring> {

@@ -134,6 +134,11 @@ pub trait Store: Send {
     /// A session.
     fn session(&self, kid: &Kid) -> Result<Option<SessionRecord>, StoreError>;
 
+    /// Whether there is this session.
+    fn has_session(&self, kid: &Kid) -> Result<bool, StoreError> {
+        Ok(self.session(kid)?.is_some())
+    }
+
     /// Up to `max` sessions in the order of their kids, those after `after`.
     fn sessions(
         &self,
@@ -199,6 +204,15 @@ pub trait Store: Send {
 
     /// Makes all of `changes`, or none of them when it fails.
     fn commit(&mut self, changes: &Commit, durability: Durability) -> Result<(), StoreError>;
+
+    /// The same, of changes that are not needed any more.
+    fn commit_owned(
+        &mut self,
+        changes: Vec<Change>,
+        durability: Durability,
+    ) -> Result<(), StoreError> {
+        self.commit(&changes, durability)
+    }
 
     /// Makes every batched commit durable.
     fn flush(&mut self) -> Result<(), StoreError>;

@@ -130,15 +130,27 @@ impl RedbStore {
         self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether all of these changes can wait in memory for the flush.
+    fn can_wait(&self, changes: &Commit, durability: Durability) -> Result<bool, StoreError> {
+        if durability != Durability::Batched {
+            return Ok(false);
+        }
+        // What is not held yet is read first: only what is in the file can wait.
+        for change in changes {
+            if let Change::PutSession(kid, _) = change {
+                self.has_session(kid)?;
+            }
+        }
+        Ok(self.recent().can_hold(changes))
+    }
+
     /// Commits these changes, and before them, in the same transaction, all that waits.
     fn write_all(&mut self, changes: &Commit, durability: Durability) -> Result<(), StoreError> {
         // Held here and nowhere else while the transaction goes on.
         let mut recent = std::mem::take(&mut *self.recent());
         let written = self.write(durability, |writer| {
-            let mut devices = recent.waiting_devices();
-            devices.try_for_each(|(id, record)| writer.put_device(id, record))?;
-            let mut sessions = recent.waiting_sessions();
-            sessions.try_for_each(|(kid, record)| writer.put_session(kid, record))?;
+            writer.put_devices(recent.waiting_devices())?;
+            writer.put_sessions(recent.waiting_sessions())?;
             changes.iter().try_for_each(|change| writer.apply(change))
         });
         if written.is_ok() {
@@ -239,6 +251,11 @@ impl Store for RedbStore {
             self.recent().read_session(*kid, record);
         }
         Ok(found)
+    }
+
+    fn has_session(&self, kid: &Kid) -> Result<bool, StoreError> {
+        let held = self.recent().session(kid).is_some();
+        Ok(held || self.session(kid)?.is_some())
     }
 
     fn sessions(
@@ -430,18 +447,23 @@ impl Store for RedbStore {
     }
 
     fn commit(&mut self, changes: &Commit, durability: Durability) -> Result<(), StoreError> {
-        if durability == Durability::Batched {
-            // What is not held yet is read first: only what is in the file can wait.
-            for change in changes {
-                if let Change::PutSession(kid, _) = change {
-                    self.session(kid)?;
-                }
-            }
-            if self.recent().defer(changes) {
-                return Ok(());
-            }
+        if self.can_wait(changes, durability)? {
+            self.recent().hold(changes.iter().cloned());
+            return Ok(());
         }
         self.write_all(changes, durability)
+    }
+
+    fn commit_owned(
+        &mut self,
+        changes: Vec<Change>,
+        durability: Durability,
+    ) -> Result<(), StoreError> {
+        if self.can_wait(&changes, durability)? {
+            self.recent().hold(changes);
+            return Ok(());
+        }
+        self.write_all(&changes, durability)
     }
 
     fn flush(&mut self) -> Result<(), StoreError> {

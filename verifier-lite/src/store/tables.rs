@@ -52,8 +52,16 @@ pub(super) const ID: usize = 32;
 pub(super) const PREFIX: usize = 8;
 
 pub(super) fn to_bytes<T: Encode<()>>(value: &T) -> Vec<u8> {
-    match minicbor::to_vec(value) {
-        Ok(bytes) => bytes,
+    let mut bytes = Vec::new();
+    encode(value, &mut bytes);
+    bytes
+}
+
+/// Instead of what is in `bytes`.
+pub(super) fn encode<T: Encode<()>>(value: &T, bytes: &mut Vec<u8>) {
+    bytes.clear();
+    match minicbor::encode(value, bytes) {
+        Ok(()) => {}
         // Writing to a Vec cannot fail, and no record reports a custom error.
         Err(error) => unreachable!("{error}"),
     }

@@ -9,6 +9,7 @@ use crate::device::{Device, Pcrs, recorded_pcrs, recorded_selection};
 use mote_schemas::ima::{Endian, Record, TemplateWriter};
 use mote_schemas::tpm::{Digest, HashAlg, PcrSelection, hash};
 use mote_verifier::appraise::{Appraisal, Deviation, KnownFile, ReferenceLookup, appraise};
+use mote_verifier::manifest::{BufferExpectations, BufferReference, FileDigest, FileEntry};
 use mote_verifier::prefix::{Certified, LogState, Outcome, PendingLog};
 use mote_verifier::store::Record as StoredRecord;
 
@@ -18,6 +19,7 @@ pub(crate) struct Files {
     by_path: HashMap<Vec<u8>, Vec<Digest>>,
     by_digest: HashMap<Digest, Vec<Vec<u8>>>,
     pub(crate) excluded: HashSet<Vec<u8>>,
+    pub(crate) buffers: Vec<BufferReference>,
 }
 
 impl Files {
@@ -44,6 +46,21 @@ impl Files {
         self.by_path.entry(path.clone()).or_default().push(digest);
         self.by_digest.entry(digest).or_default().push(path);
     }
+
+    pub(crate) fn add_buffer(&mut self, name: &str, content: &[u8]) {
+        let digest = hash(HashAlg::Sha256, &[content]);
+        let known = FileEntry {
+            path: name.into(),
+            digests: vec![FileDigest(digest.as_bytes().try_into().unwrap())],
+        };
+        self.buffers.push(BufferReference {
+            manifest: "edge-1.3".to_owned(),
+            expectations: BufferExpectations {
+                known: vec![known],
+                ..BufferExpectations::default()
+            },
+        });
+    }
 }
 
 impl ReferenceLookup for Files {
@@ -65,6 +82,10 @@ impl ReferenceLookup for Files {
 
     fn is_excluded(&self, path: &[u8]) -> bool {
         self.excluded.contains(path)
+    }
+
+    fn buffers(&self) -> &[BufferReference] {
+        &self.buffers
     }
 }
 

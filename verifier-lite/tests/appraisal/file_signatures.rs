@@ -13,7 +13,8 @@ use mote_schemas::tpm::{Digest, HashAlg, hash};
 use mote_verifier::appraise::{Appraisal, Deviation, Fault, appraise_next};
 use mote_verifier::ima_signature::{Keyring, LearnedKeys};
 use mote_verifier::manifest::{
-    FileDigest, FileEntry, Manifest, ReferenceValues, SignedManifest, StaticPcrs, sign,
+    BufferExpectations, FileDigest, FileEntry, Manifest, ReferenceValues, SignedManifest,
+    StaticPcrs, sign,
 };
 use mote_verifier::prefix::{LogState, Outcome, PendingLog};
 use mote_verifier::signing_key::SigningKey;
@@ -28,6 +29,10 @@ fn sha256(contents: &[u8]) -> Digest {
 
 /// A manifest that lists `/bin/listed` alone.
 fn references(keyring: Option<Keyring>) -> ReferenceValues {
+    of_manifest(keyring, BufferExpectations::default())
+}
+
+fn of_manifest(keyring: Option<Keyring>, buffers: BufferExpectations) -> ReferenceValues {
     let key = SigningKey::generate().unwrap();
     let files = vec![FileEntry {
         path: "/bin/listed".into(),
@@ -41,6 +46,7 @@ fn references(keyring: Option<Keyring>) -> ReferenceValues {
         Vec::new(),
         StaticPcrs::default(),
     )
+    .and_then(|manifest| manifest.with_buffers(buffers))
     .unwrap();
     let signed = sign(&manifest, &key).unwrap();
     let verified = SignedManifest::parse(&signed)
@@ -225,6 +231,36 @@ fn a_key_added_to_the_kernels_keyring_counts_only_if_policy_says_so_and_from_the
         let faults: Vec<_> = found.deviations.iter().map(|d| d.fault).collect();
         assert_eq!(faults, [Fault::BufferUnknown, Fault::FileSignerUnknown]);
     }
+}
+
+#[test]
+fn keys_of_an_unjudged_keyring_pass_and_sign_nothing() {
+    let dir = makers();
+    let file = signed_file("/opt/added", ADDED, &signature(&dir, "maker", ADDED));
+    let unjudged = |keyrings: &[&str]| {
+        let buffers = BufferExpectations {
+            unjudged_keyrings: keyrings.iter().map(ToString::to_string).collect(),
+            ..BufferExpectations::default()
+        };
+        of_manifest(Some(keyring(&dir, &["other"])), buffers)
+    };
+    for keyrings in [&[".ima"][..], &["*"], &[".evm", ".ima"]] {
+        let found = judge(
+            &[&[added_key(&dir, ".ima", "maker"), file.clone()]],
+            &unjudged(keyrings),
+        );
+        let faults: Vec<_> = found.deviations.iter().map(|d| d.fault).collect();
+        assert_eq!(faults, [Fault::FileSignerUnknown], "{keyrings:?}");
+        // What is no key is judged, whatever keyring it names.
+        let other = record("ima-buf", ".ima", &sha256(b"no key"), b"no key");
+        let found = only(judge(&[&[other]], &unjudged(keyrings)));
+        assert_eq!(found.fault, Fault::BufferUnknown, "{keyrings:?}");
+    }
+    let found = only(judge(
+        &[&[added_key(&dir, ".ima", "maker")]],
+        &unjudged(&[".evm"]),
+    ));
+    assert_eq!(found.fault, Fault::BufferUnknown);
 }
 
 /// With `ima_template=evm-sig` the writer of a file chooses its attributes: here a file that is a key, with

@@ -8,7 +8,8 @@ use mote_schemas::message::Tier;
 use mote_schemas::tpm::{BankSelection, Digest, HashAlg, PcrSelection, hash};
 use mote_verifier::appraise::Fault;
 use mote_verifier::manifest::{
-    FileDigest, FileEntry, Manifest, ReferenceValues, SignedManifest, StaticPcrs, sign,
+    BufferExpectations, BufferReference, DeviceTable, FileDigest, FileEntry, Manifest,
+    ReferenceValues, SignedManifest, StaticPcrs, sign,
 };
 use mote_verifier::prefix::{LogState, PendingLog};
 use mote_verifier::signing_key::SigningKey;
@@ -249,21 +250,74 @@ fn critical_data_is_known_by_name_and_hash_or_reported() {
         assert_eq!(found.fault, Fault::BufferUnknown, "{name}");
         assert_eq!(found.path, name.as_bytes());
 
+        // A file that is called so is no buffer.
         files.add(name, hash(HashAlg::Sha256, &[content]));
+        let found = only(judge_one(measured.clone(), &files));
+        assert_eq!(found.fault, Fault::BufferUnknown, "{name}");
+        files = Files::default();
+        files.add_buffer(name, content);
         assert_eq!(judge_one(measured, &files).deviations, [], "{name}");
+        // Nor is a buffer a file.
+        let of_file = record("ima-ng", |writer| {
+            let digest = hash(HashAlg::Sha256, &[content]);
+            writer.digest("sha256", digest.as_bytes()).unwrap();
+            writer.text(name.as_bytes()).unwrap();
+        });
+        let found = only(judge_one(of_file, &files));
+        assert_eq!(found.fault, Fault::FileUnknown, "{name}");
         // Another content under a known name, and what it is expected to be.
         let other = only(judge_one(buffer(name, b"other", b"other"), &files));
         assert_eq!(other.fault, Fault::BufferUnknown, "{name}");
         assert_eq!(other.expected.len(), 1);
         // The known content is shown, and another one was measured.
         let false_digest = only(judge_one(buffer(name, content, b"other"), &files));
-        assert_eq!(false_digest.fault, Fault::FileModified, "{name}");
+        assert_eq!(false_digest.fault, Fault::FileUnknown, "{name}");
 
         files = Files::default();
         files.excluded.insert(name.as_bytes().to_vec());
         let excluded = judge_one(buffer(name, b"other", b"other"), &files);
         assert_eq!(excluded.deviations, [], "{name}");
     }
+}
+
+/// What dm-verity measures of a root file system.
+const VERITY: &str = "dm_version=4.47.0;name=root,uuid=,major=253,minor=0,minor_count=1,num_targets=1;\
+    target_index=0,target_begin=0,target_len=8192,target_name=verity,target_version=1.9.0,hash_failed=V,\
+    verity_version=1,data_device_name=254:2,hash_device_name=254:3,verity_algorithm=sha256,root_digest=ab12,\
+    salt=cd,ignore_zero_blocks=n,check_at_most_once=n;";
+
+#[test]
+fn a_device_of_the_device_mapper_is_known_by_its_table() {
+    let mut files = Files::default();
+    files.buffers.push(BufferReference {
+        manifest: "edge-1.3".to_owned(),
+        expectations: BufferExpectations {
+            tables: vec![DeviceTable::verity("root", "ab12")],
+            ..BufferExpectations::default()
+        },
+    });
+    let measured = |event: &str, content: &str| {
+        record("ima-buf", |writer| {
+            let digest = hash(HashAlg::Sha256, &[content.as_bytes()]);
+            writer.digest("sha256", digest.as_bytes()).unwrap();
+            writer.text(event.as_bytes()).unwrap();
+            writer.bytes(content.as_bytes()).unwrap();
+        })
+    };
+    assert_eq!(
+        judge_one(measured("dm_table_load", VERITY), &files).deviations,
+        []
+    );
+    let other = VERITY.replace("ab12", "ab13");
+    let found = only(judge_one(measured("dm_table_load", &other), &files));
+    assert_eq!(found.fault, Fault::BufferUnknown);
+    assert_eq!(
+        found.note.unwrap(),
+        "root_digest of target 0 is \"ab13\", not \"ab12\""
+    );
+    // The same bytes under another name are no table.
+    let found = only(judge_one(measured("kexec-cmdline", VERITY), &files));
+    assert_eq!((found.fault, found.note), (Fault::BufferUnknown, None));
 }
 
 #[test]
@@ -302,7 +356,7 @@ fn a_file_does_not_pass_for_a_buffer_by_another_template_name() {
     // The template's name is in no PCR: a file whose signature is its content, relabelled.
     let found = only(judge_one(buffer(b"/tmp/x", "ima-buf"), &files));
     assert_eq!(found.fault, Fault::FileUnknown);
-    files.add(".ima", hash(HashAlg::Sha256, &[content]));
+    files.add_buffer(".ima", content);
     assert_eq!(judge_one(buffer(b".ima", "ima-buf"), &files).deviations, []);
 }
 

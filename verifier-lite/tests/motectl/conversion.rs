@@ -156,3 +156,52 @@ fn signatures_of_secure_boot_go_from_a_recorded_log_into_a_manifest() {
         assert!(!dir.file("m.mote").exists());
     }
 }
+
+#[test]
+fn measured_buffers_go_into_a_manifest_and_out_to_keylime_and_back() {
+    let dir = TempDir::new("convert");
+    good(&dir, "key new --out image.key");
+    fs::write(dir.file("sums"), format!("{}  /init\n", "ab".repeat(32))).unwrap();
+    fs::write(dir.file("key.der"), "not yet a key").unwrap();
+    let digest = "cd".repeat(32);
+    good(
+        &dir,
+        &format!(
+            "manifest build --sha256sums sums --buffer .ima=key.der --buffer kexec-cmdline=sha256:{digest} \
+             --unjudged-keyring .evm --verity root=AB12 --name edge --sign image.key -o a.mote"
+        ),
+    );
+    let (shown, _) = good(&dir, "manifest show a.mote");
+    for line in [
+        "buffer     .ima",
+        &digest,
+        "unjudged   .evm",
+        "name=root",
+        "root_digest=ab12",
+    ] {
+        assert!(shown.contains(line), "{line}\n{shown}");
+    }
+    let export = "manifest export a.mote --key image.key.pub --format keylime -o policy.json";
+    let (_, left_out) = good(&dir, export);
+    assert!(left_out.contains("1 device-mapper tables"), "{left_out}");
+    good(
+        &dir,
+        "manifest build --keylime policy.json --verity root=ab12 --name edge --sign image.key -o b.mote",
+    );
+    let read = |name| fs::read(dir.file(name)).unwrap();
+    assert_eq!(read("a.mote"), read("b.mote"));
+    for (wrong, why) in [
+        ("--buffer .ima", "not NAME=FILE"),
+        ("--buffer .ima=sha256:12", "not NAME=FILE"),
+        ("--buffer /x=key.der", "not begin with /"),
+        ("--buffer .ima=nowhere", "nowhere: No such file"),
+        ("--verity root=xyz", "not DEVICE=HEX"),
+    ] {
+        let build = format!("manifest build --sha256sums sums {wrong} --sign image.key -o c.mote");
+        let output = motectl(&dir, &build);
+        assert!(!output.status.success(), "{wrong}");
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(stderr.contains(why), "{wrong}: {stderr}");
+        assert!(!dir.file("c.mote").exists());
+    }
+}

@@ -4,10 +4,10 @@ use core::time::Duration;
 
 use mote_schemas::tpm::{EncodeError, Writer};
 
-use super::fault::{ResponseCode, fault, gone, nonsense};
+use super::fault::{ResponseCode, fault, gone};
 use super::frame::{Authorization, Frame, Response};
 use super::transport::Transport;
-use crate::tpm::connection::Fault;
+use crate::tpm::connection::{Fault, nonsense};
 use crate::tpm::{TpmAddress, TpmError};
 
 /// How often a TPM may say "try again" to one command, and the pause before that is done.

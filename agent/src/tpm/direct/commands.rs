@@ -8,13 +8,13 @@ use mote_schemas::tpm::{EncodeError, Reader, WireError, Writer};
 use sha2::{Digest as _, Sha256};
 
 use super::chip::{Chip, Command, Refusal, command};
-use super::fault::{ResponseCode, nonsense};
+use super::fault::ResponseCode;
 use super::frame::Authorization;
 use super::salt::{MAX_ENCRYPTED, Salt};
 use super::session::{NONCE, Session};
 use super::{pcr, template};
 use crate::tpm::certificate::Algorithm;
-use crate::tpm::connection::Fault;
+use crate::tpm::connection::{Fault, bounded, nonsense};
 use crate::tpm::{MAX_SECRET, PcrSelection, Quote, Secret, TpmError};
 
 const TPM_RH_NULL: u32 = 0x4000_0007;
@@ -345,15 +345,4 @@ impl Chip {
 pub(super) fn malformed(command: &Command) -> impl Fn(WireError) -> Fault + use<> {
     let name = command.name;
     move |error| nonsense(name, &error.to_string())
-}
-
-fn bounded<const N: usize>(what: &'static str, bytes: &[u8]) -> Result<Vec<u8, N>, Fault> {
-    Vec::from_slice(bytes).map_err(|_| {
-        TpmError::TooLarge {
-            what,
-            size: bytes.len(),
-            limit: N,
-        }
-        .into()
-    })
 }

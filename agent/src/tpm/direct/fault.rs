@@ -83,15 +83,6 @@ pub(super) fn gone(command: &'static str) -> Fault {
     Fault::lost(TpmError::Gone { command })
 }
 
-/// The TPM's answer to `command` is not what the specification says, for the reason in `text`.
-pub(super) fn nonsense(command: &'static str, text: &str) -> Fault {
-    Fault::lost(TpmError::Response {
-        command,
-        code: 0,
-        text: text.to_owned(),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

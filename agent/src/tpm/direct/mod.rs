@@ -19,23 +19,22 @@ mod template;
 mod transport;
 
 use heapless::Vec;
-use mote_schemas::limits::{MAX_PCR_BANKS, MAX_TPMT_PUBLIC};
+use mote_schemas::limits::MAX_TPMT_PUBLIC;
 
 use self::chip::Chip;
 use super::certificate::Algorithm;
 use super::connection::{
     self, Connected, Fault, Offers, choose_attestation_key, choose_endorsement_key,
 };
-use super::selection;
-use super::{HeldHandles, Identity, PcrSelection, Quote, Secret, Tpm, TpmError, TpmOptions};
+use super::selection::Banks;
+use super::{Identity, PcrSelection, Quote, Secret, TpmError, TpmOptions};
 
 /// A TPM reached directly.
-#[derive(Debug)]
-pub struct DirectTpm(Connected<Open>);
+pub type DirectTpm = Connected<Open>;
 
 /// A connection, with what was found out through it.
 #[derive(Debug)]
-struct Open {
+pub struct Open {
     chip: Chip,
     ek_algorithm: Algorithm,
     ek: Option<Vec<u8, MAX_TPMT_PUBLIC>>,
@@ -47,86 +46,6 @@ struct Open {
 struct AttestationKey {
     handle: u32,
     public: Vec<u8, MAX_TPMT_PUBLIC>,
-}
-
-impl DirectTpm {
-    /// Connects.
-    ///
-    /// # Errors
-    /// [`TpmError::NoDevice`], [`TpmError::NoPermission`], [`TpmError::InUse`] or
-    /// [`TpmError::NoSimulator`] when there is no way to a TPM.
-    pub fn new(options: TpmOptions) -> Result<Self, TpmError> {
-        Connected::new(options).map(Self)
-    }
-}
-
-impl Tpm for DirectTpm {
-    fn identity(&mut self) -> Result<Identity, TpmError> {
-        self.0.with(|open, options| {
-            Ok(Identity {
-                ek: open.endorsement_public()?,
-                ak: open.attestation_key(options)?.public.clone(),
-            })
-        })
-    }
-
-    fn ek_certificate(&mut self, out: &mut [u8]) -> Result<Option<usize>, TpmError> {
-        self.0
-            .with(|open, _| nv::read_certificate(&mut open.chip, open.ek_algorithm, out))
-    }
-
-    fn activate_credential(
-        &mut self,
-        credential_blob: &[u8],
-        encrypted_secret: &[u8],
-    ) -> Result<Secret, TpmError> {
-        self.0
-            .with(|open, options| open.activate(options, credential_blob, encrypted_secret))
-    }
-
-    fn quote(
-        &mut self,
-        selection: &[PcrSelection],
-        qualifying_data: &[u8; 32],
-    ) -> Result<Quote, TpmError> {
-        self.0.with(|open, options| {
-            selection::check(selection, &pcr::banks(&mut open.chip)?)?;
-            let ak = open.attestation_key(options)?.handle;
-            open.chip.quote(ak, selection, qualifying_data)
-        })
-    }
-
-    fn read_pcrs(&mut self, selection: &[PcrSelection], out: &mut [u8]) -> Result<usize, TpmError> {
-        self.0.with(|open, _| {
-            selection::check(selection, &pcr::banks(&mut open.chip)?)?;
-            pcr::read(&mut open.chip, selection, out)
-        })
-    }
-
-    fn banks(&mut self) -> Result<Vec<PcrSelection, MAX_PCR_BANKS>, TpmError> {
-        self.0.with(|open, _| {
-            let banks = pcr::banks(&mut open.chip)?;
-            Ok(banks.into_iter().take(MAX_PCR_BANKS).collect())
-        })
-    }
-
-    fn random(&mut self, out: &mut [u8]) -> Result<(), TpmError> {
-        self.0.with(|open, _| open.chip.random(out))
-    }
-
-    fn held_handles(&mut self) -> Result<HeldHandles, TpmError> {
-        /// First handles of part 2, 7.2: loaded sessions have two types.
-        const HMAC_SESSION: u32 = 0x0200_0000;
-        const POLICY_SESSION: u32 = 0x0300_0000;
-        const TRANSIENT: u32 = 0x8000_0000;
-        self.0.with(|open, _| {
-            Ok(HeldHandles {
-                objects: open.chip.count_handles(TRANSIENT)?,
-                sessions: open.chip.count_handles(HMAC_SESSION)?
-                    + open.chip.count_handles(POLICY_SESSION)?,
-            })
-        })
-    }
 }
 
 impl connection::Open for Open {
@@ -141,32 +60,16 @@ impl connection::Open for Open {
             ak: None,
         })
     }
-}
 
-impl Open {
-    fn endorsement_public(&mut self) -> Result<Vec<u8, MAX_TPMT_PUBLIC>, Fault> {
-        if self.ek.is_none() {
-            let (handle, public) = self.chip.create_endorsement_key(self.ek_algorithm)?;
-            self.chip.flush(handle);
-            self.ek = Some(public);
-        }
-        // Just filled if it was empty.
-        Ok(self.ek.clone().unwrap_or_default())
+    fn identity(&mut self, options: &TpmOptions) -> Result<Identity, Fault> {
+        Ok(Identity {
+            ek: self.endorsement_public()?,
+            ak: self.attestation_key(options)?.public.clone(),
+        })
     }
 
-    fn attestation_key(&mut self, options: &TpmOptions) -> Result<&AttestationKey, Fault> {
-        if self.ak.is_none() {
-            let algorithm = choose_attestation_key(&mut self.chip, options.ak)?;
-            let (handle, public) = self.chip.create_attestation_key(algorithm)?;
-            self.ak = Some(AttestationKey { handle, public });
-        }
-        // Just filled if it was empty.
-        self.ak.as_ref().ok_or(
-            TpmError::OutOfMemory {
-                command: "TPM2_CreatePrimary",
-            }
-            .into(),
-        )
+    fn ek_certificate(&mut self, out: &mut [u8]) -> Result<Option<usize>, Fault> {
+        nv::read_certificate(&mut self.chip, self.ek_algorithm, out)
     }
 
     fn activate(
@@ -196,6 +99,59 @@ impl Open {
             });
         self.chip.flush(ek);
         released
+    }
+
+    fn quote(
+        &mut self,
+        options: &TpmOptions,
+        selection: &[PcrSelection],
+        qualifying_data: &[u8; 32],
+    ) -> Result<Quote, Fault> {
+        let ak = self.attestation_key(options)?.handle;
+        self.chip.quote(ak, selection, qualifying_data)
+    }
+
+    fn read_pcrs(&mut self, selection: &[PcrSelection], out: &mut [u8]) -> Result<usize, Fault> {
+        pcr::read(&mut self.chip, selection, out)
+    }
+
+    fn banks(&mut self) -> Result<Banks, Fault> {
+        pcr::banks(&mut self.chip)
+    }
+
+    fn random(&mut self, out: &mut [u8]) -> Result<(), Fault> {
+        self.chip.random(out)
+    }
+
+    fn count_handles(&mut self, first: u32) -> Result<usize, Fault> {
+        self.chip.count_handles(first)
+    }
+}
+
+impl Open {
+    fn endorsement_public(&mut self) -> Result<Vec<u8, MAX_TPMT_PUBLIC>, Fault> {
+        if self.ek.is_none() {
+            let (handle, public) = self.chip.create_endorsement_key(self.ek_algorithm)?;
+            self.chip.flush(handle);
+            self.ek = Some(public);
+        }
+        // Just filled if it was empty.
+        Ok(self.ek.clone().unwrap_or_default())
+    }
+
+    fn attestation_key(&mut self, options: &TpmOptions) -> Result<&AttestationKey, Fault> {
+        if self.ak.is_none() {
+            let algorithm = choose_attestation_key(&mut self.chip, options.ak)?;
+            let (handle, public) = self.chip.create_attestation_key(algorithm)?;
+            self.ak = Some(AttestationKey { handle, public });
+        }
+        // Just filled if it was empty.
+        self.ak.as_ref().ok_or(
+            TpmError::OutOfMemory {
+                command: "TPM2_CreatePrimary",
+            }
+            .into(),
+        )
     }
 }
 

@@ -1,15 +1,13 @@
 //! The endorsement key's certificate in NV memory (TCG EK Credential Profile 2.3, 2.2.1.4).
 
-use mote_schemas::limits::MAX_EK_CERTIFICATE;
 use mote_schemas::tpm::Reader;
 
 use super::chip::{Chip, Command, command};
 use super::commands::malformed;
 use super::fault::ResponseCode;
 use super::frame::Authorization;
-use crate::tpm::TpmError;
-use crate::tpm::certificate::{Algorithm, SMALLEST_PIECE, der_size, index};
-use crate::tpm::connection::Fault;
+use crate::tpm::certificate::{self, Algorithm, SMALLEST_PIECE, index};
+use crate::tpm::connection::{Fault, nonsense};
 
 const NV_READ_PUBLIC: Command = command("TPM2_NV_ReadPublic", 0x169);
 const NV_READ: Command = command("TPM2_NV_Read", 0x14E);
@@ -40,32 +38,9 @@ pub(super) fn read_certificate(
         .property(NV_BUFFER_MAX)?
         .unwrap_or(SMALLEST_PIECE)
         .clamp(1, 1024) as usize;
-    // The index may be larger than the certificate in it: read its head, then what the head says.
-    let limit = out.len().min(MAX_EK_CERTIFICATE);
-    let mut have = 0;
-    let mut want = data_size.min(4);
-    while have < want {
-        let size = (want - have).min(piece);
-        let room = out.get_mut(have..have + size);
-        let room = room.ok_or_else(|| too_large(data_size, limit))?;
-        if !read_piece(chip, index, have, room)? {
-            return Ok(None);
-        }
-        have += size;
-        if want <= 4 {
-            match der_size(&out[..have]) {
-                Some(size) if size <= data_size => want = size,
-                _ => {
-                    log::warn!("the EK certificate in NV memory is not DER, and ignored");
-                    return Ok(None);
-                }
-            }
-            if want > limit {
-                return Err(too_large(want, limit));
-            }
-        }
-    }
-    Ok((have > 0).then_some(have))
+    certificate::copy(data_size, piece, out, |offset, room| {
+        read_piece(chip, index, offset, room)
+    })
 }
 
 fn data_size(chip: &mut Chip, index: u32) -> Result<usize, Fault> {
@@ -95,17 +70,8 @@ fn read_piece(chip: &mut Chip, index: u32, offset: usize, out: &mut [u8]) -> Res
         .tpm2b(out.len())
         .map_err(malformed(&NV_READ))?;
     if read.len() != out.len() {
-        return Err(super::fault::nonsense(NV_READ.name, "less than asked for"));
+        return Err(nonsense(NV_READ.name, "less than asked for"));
     }
     out.copy_from_slice(read);
     Ok(true)
-}
-
-fn too_large(size: usize, limit: usize) -> Fault {
-    TpmError::TooLarge {
-        what: "the EK certificate",
-        size,
-        limit,
-    }
-    .into()
 }

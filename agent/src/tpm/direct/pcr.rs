@@ -5,21 +5,16 @@ use mote_schemas::tpm::{EncodeError, Reader, WireError, Writer};
 
 use super::chip::{Chip, Command, command};
 use super::commands::malformed;
-use super::fault::nonsense;
 use super::frame::Authorization;
-use crate::tpm::connection::Fault;
-use crate::tpm::selection::{ATTEMPTS, digest_size, room, slot};
+use crate::tpm::connection::{Fault, nonsense};
+use crate::tpm::selection::{ATTEMPTS, Banks, digest_size, room, slot};
 use crate::tpm::{PcrSelection, TpmError};
 
 const PCR_READ: Command = command("TPM2_PCR_Read", 0x17E);
 const TPM_CAP_PCRS: u32 = 0x0000_0005;
 
-/// Banks of hashes known here: SHA-1, SHA-256, SHA-384 and SHA-512.
-const MAX_BANKS: usize = 4;
 /// Most digests of one `TPML_DIGEST` (part 2, 10.9.7).
 const MAX_DIGESTS: u32 = 8;
-
-pub(super) type Banks = Vec<PcrSelection, MAX_BANKS>;
 
 /// `TPM2_GetCapability(TPM_CAP_PCRS)`: the banks of hashes known here that have PCRs.
 pub(super) fn banks(chip: &mut Chip) -> Result<Banks, Fault> {

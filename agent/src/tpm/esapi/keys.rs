@@ -22,7 +22,7 @@ use super::nv;
 use super::template;
 use crate::tpm::TpmError;
 use crate::tpm::certificate::Algorithm;
-use crate::tpm::connection::{Fault, Offers};
+use crate::tpm::connection::{Fault, Offers, bounded};
 
 impl Offers for Context {
     fn has_p256(&mut self) -> Result<bool, Fault> {
@@ -128,18 +128,4 @@ pub(super) fn public_bytes(public: &Public) -> Result<Vec<u8, MAX_TPMT_PUBLIC>, 
         "the key",
         &public.marshall().map_err(during("TPM2_CreatePrimary"))?,
     )
-}
-
-pub(super) fn bounded<const N: usize>(
-    what: &'static str,
-    bytes: &[u8],
-) -> Result<Vec<u8, N>, Fault> {
-    Vec::from_slice(bytes).map_err(|_| {
-        TpmError::TooLarge {
-            what,
-            size: bytes.len(),
-            limit: N,
-        }
-        .into()
-    })
 }

@@ -22,24 +22,21 @@ use tss_esapi::traits::Marshall;
 use tss_esapi::{Context, TctiNameConf};
 
 use self::fault::{during, tpm_kind};
-use self::keys::{
-    bounded, create_primary, load_endorsement_key, public_bytes, start_endorsement_session,
-};
+use self::keys::{create_primary, load_endorsement_key, public_bytes, start_endorsement_session};
 use super::certificate::Algorithm;
-use super::connection::{self, Connected, Fault, choose_attestation_key, choose_endorsement_key};
-use super::selection;
-use super::{
-    HeldHandles, Identity, PcrSelection, Quote, Secret, Tpm, TpmAddress, TpmError, TpmOptions,
+use super::connection::{
+    self, Connected, Fault, bounded, choose_attestation_key, choose_endorsement_key,
 };
-use mote_schemas::limits::{MAX_PCR_BANKS, MAX_TPMT_PUBLIC};
+use super::selection::Banks;
+use super::{Identity, PcrSelection, Quote, Secret, TpmAddress, TpmError, TpmOptions};
+use mote_schemas::limits::MAX_TPMT_PUBLIC;
 
 /// A TPM reached through tpm2-tss.
-#[derive(Debug)]
-pub struct EsapiTpm(Connected<Open>);
+pub type EsapiTpm = Connected<Open>;
 
 /// A connection, with what was found out through it.
 #[derive(Debug)]
-struct Open {
+pub struct Open {
     context: Context,
     ek_algorithm: Algorithm,
     ek: Option<Vec<u8, MAX_TPMT_PUBLIC>>,
@@ -51,96 +48,6 @@ struct Open {
 struct AttestationKey {
     handle: KeyHandle,
     public: Vec<u8, MAX_TPMT_PUBLIC>,
-}
-
-impl EsapiTpm {
-    /// Connects.
-    ///
-    /// # Errors
-    /// [`TpmError::NoDevice`], [`TpmError::NoPermission`], [`TpmError::InUse`],
-    /// [`TpmError::NoSimulator`] or [`TpmError::NoTransport`] when there is no way to a TPM.
-    pub fn new(options: TpmOptions) -> Result<Self, TpmError> {
-        Connected::new(options).map(Self)
-    }
-}
-
-impl Tpm for EsapiTpm {
-    fn identity(&mut self) -> Result<Identity, TpmError> {
-        self.0.with(|open, options| {
-            Ok(Identity {
-                ek: open.endorsement_public()?,
-                ak: open.attestation_key(options)?.public,
-            })
-        })
-    }
-
-    fn ek_certificate(&mut self, out: &mut [u8]) -> Result<Option<usize>, TpmError> {
-        self.0
-            .with(|open, _| nv::read_certificate(&mut open.context, open.ek_algorithm, out))
-    }
-
-    fn activate_credential(
-        &mut self,
-        credential_blob: &[u8],
-        encrypted_secret: &[u8],
-    ) -> Result<Secret, TpmError> {
-        let malformed = |_| TpmError::MalformedCredential;
-        let credential = IdObject::try_from(credential_blob).map_err(malformed)?;
-        let secret = EncryptedSecret::try_from(encrypted_secret).map_err(malformed)?;
-        self.0
-            .with(|open, options| open.activate(options, &credential, &secret))
-    }
-
-    fn quote(
-        &mut self,
-        selection: &[PcrSelection],
-        qualifying_data: &[u8; 32],
-    ) -> Result<Quote, TpmError> {
-        self.0
-            .with(|open, options| open.quote(options, selection, qualifying_data))
-    }
-
-    fn read_pcrs(&mut self, selection: &[PcrSelection], out: &mut [u8]) -> Result<usize, TpmError> {
-        self.0.with(|open, _| {
-            selection::check(selection, &pcr::banks(&mut open.context)?)?;
-            pcr::read(&mut open.context, selection, out)
-        })
-    }
-
-    fn banks(&mut self) -> Result<Vec<PcrSelection, MAX_PCR_BANKS>, TpmError> {
-        self.0.with(|open, _| {
-            let banks = pcr::banks(&mut open.context)?;
-            Ok(banks.into_iter().take(MAX_PCR_BANKS).collect())
-        })
-    }
-
-    fn random(&mut self, out: &mut [u8]) -> Result<(), TpmError> {
-        self.0.with(|open, _| {
-            let mut rest = &mut *out;
-            while !rest.is_empty() {
-                // A TPM gives at most one digest's worth at a time (part 3, 16.1).
-                let random = open
-                    .context
-                    .get_random(rest.len().min(32))
-                    .map_err(during("TPM2_GetRandom"))?;
-                let size = random.value().len().min(rest.len());
-                let (filled, left) = rest.split_at_mut(size);
-                filled.copy_from_slice(&random.value()[..size]);
-                if size == 0 {
-                    return Err(TpmError::Busy {
-                        command: "TPM2_GetRandom",
-                    }
-                    .into());
-                }
-                rest = left;
-            }
-            Ok(())
-        })
-    }
-
-    fn held_handles(&mut self) -> Result<HeldHandles, TpmError> {
-        self.0.with(|open, _| open.held_handles())
-    }
 }
 
 impl connection::Open for Open {
@@ -156,41 +63,28 @@ impl connection::Open for Open {
             ak: None,
         })
     }
-}
 
-impl Open {
-    fn endorsement_public(&mut self) -> Result<Vec<u8, MAX_TPMT_PUBLIC>, Fault> {
-        if self.ek.is_none() {
-            let (_guard, public) = load_endorsement_key(&mut self.context, self.ek_algorithm)?;
-            self.ek = Some(public);
-        }
-        // Just filled if it was empty.
-        Ok(self.ek.clone().unwrap_or_default())
+    fn identity(&mut self, options: &TpmOptions) -> Result<Identity, Fault> {
+        Ok(Identity {
+            ek: self.endorsement_public()?,
+            ak: self.attestation_key(options)?.public,
+        })
     }
 
-    fn attestation_key(&mut self, options: &TpmOptions) -> Result<AttestationKey, Fault> {
-        if let Some(key) = &self.ak {
-            return Ok(key.clone());
-        }
-        let algorithm = choose_attestation_key(&mut self.context, options.ak)?;
-        let template =
-            template::attestation_key(algorithm).map_err(during("building the AK template"))?;
-        let key = create_primary(&mut self.context, template)?;
-        let key = AttestationKey {
-            handle: key.key_handle,
-            public: public_bytes(&key.out_public)?,
-        };
-        self.ak = Some(key.clone());
-        Ok(key)
+    fn ek_certificate(&mut self, out: &mut [u8]) -> Result<Option<usize>, Fault> {
+        nv::read_certificate(&mut self.context, self.ek_algorithm, out)
     }
 
     fn activate(
         &mut self,
         options: &TpmOptions,
-        credential: &IdObject,
-        secret: &EncryptedSecret,
+        credential_blob: &[u8],
+        encrypted_secret: &[u8],
     ) -> Result<Secret, Fault> {
         const COMMAND: &str = "TPM2_ActivateCredential";
+        let malformed = |_| TpmError::MalformedCredential;
+        let credential = IdObject::try_from(credential_blob).map_err(malformed)?;
+        let secret = EncryptedSecret::try_from(encrypted_secret).map_err(malformed)?;
         let ak = self.attestation_key(options)?;
         let (mut context, _) = load_endorsement_key(&mut self.context, self.ek_algorithm)?;
         let ek = context.handle();
@@ -202,12 +96,7 @@ impl Open {
                 None,
             ),
             |context| {
-                context.activate_credential(
-                    ak.handle,
-                    KeyHandle::from(ek),
-                    credential.clone(),
-                    secret.clone(),
-                )
+                context.activate_credential(ak.handle, KeyHandle::from(ek), credential, secret)
             },
         );
         match released {
@@ -242,7 +131,6 @@ impl Open {
         qualifying_data: &[u8; 32],
     ) -> Result<Quote, Fault> {
         const COMMAND: &str = "TPM2_Quote";
-        selection::check(selection, &pcr::banks(&mut self.context)?)?;
         let list = pcr::to_list(selection)?;
         let ak = self.attestation_key(options)?;
         let data = Data::try_from(qualifying_data.as_slice()).map_err(during(COMMAND))?;
@@ -261,26 +149,73 @@ impl Open {
         })
     }
 
-    fn held_handles(&mut self) -> Result<HeldHandles, Fault> {
-        /// First handles of part 2, 7.2: loaded sessions have two types.
-        const HMAC_SESSION: u32 = 0x0200_0000;
-        const POLICY_SESSION: u32 = 0x0300_0000;
-        const TRANSIENT: u32 = 0x8000_0000;
-        let mut count = |first: u32| -> Result<usize, Fault> {
-            let (data, _) = self
+    fn read_pcrs(&mut self, selection: &[PcrSelection], out: &mut [u8]) -> Result<usize, Fault> {
+        pcr::read(&mut self.context, selection, out)
+    }
+
+    fn banks(&mut self) -> Result<Banks, Fault> {
+        pcr::banks(&mut self.context)
+    }
+
+    fn random(&mut self, out: &mut [u8]) -> Result<(), Fault> {
+        let mut rest = out;
+        while !rest.is_empty() {
+            // A TPM gives at most one digest's worth at a time (part 3, 16.1).
+            let random = self
                 .context
-                .get_capability(CapabilityType::Handles, first, 254)
-                .map_err(during("TPM2_GetCapability"))?;
-            let CapabilityData::Handles(handles) = data else {
-                return Ok(0);
-            };
-            let same_type = |handle: &&TpmHandle| u32::from(**handle) >> 24 == first >> 24;
-            Ok(handles.into_inner().iter().filter(same_type).count())
+                .get_random(rest.len().min(32))
+                .map_err(during("TPM2_GetRandom"))?;
+            let size = random.value().len().min(rest.len());
+            let (filled, left) = rest.split_at_mut(size);
+            filled.copy_from_slice(&random.value()[..size]);
+            if size == 0 {
+                return Err(TpmError::Busy {
+                    command: "TPM2_GetRandom",
+                }
+                .into());
+            }
+            rest = left;
+        }
+        Ok(())
+    }
+
+    fn count_handles(&mut self, first: u32) -> Result<usize, Fault> {
+        let (data, _) = self
+            .context
+            .get_capability(CapabilityType::Handles, first, 254)
+            .map_err(during("TPM2_GetCapability"))?;
+        let CapabilityData::Handles(handles) = data else {
+            return Ok(0);
         };
-        Ok(HeldHandles {
-            objects: count(TRANSIENT)?,
-            sessions: count(HMAC_SESSION)? + count(POLICY_SESSION)?,
-        })
+        let same_type = |handle: &&TpmHandle| u32::from(**handle) >> 24 == first >> 24;
+        Ok(handles.into_inner().iter().filter(same_type).count())
+    }
+}
+
+impl Open {
+    fn endorsement_public(&mut self) -> Result<Vec<u8, MAX_TPMT_PUBLIC>, Fault> {
+        if self.ek.is_none() {
+            let (_guard, public) = load_endorsement_key(&mut self.context, self.ek_algorithm)?;
+            self.ek = Some(public);
+        }
+        // Just filled if it was empty.
+        Ok(self.ek.clone().unwrap_or_default())
+    }
+
+    fn attestation_key(&mut self, options: &TpmOptions) -> Result<AttestationKey, Fault> {
+        if let Some(key) = &self.ak {
+            return Ok(key.clone());
+        }
+        let algorithm = choose_attestation_key(&mut self.context, options.ak)?;
+        let template =
+            template::attestation_key(algorithm).map_err(during("building the AK template"))?;
+        let key = create_primary(&mut self.context, template)?;
+        let key = AttestationKey {
+            handle: key.key_handle,
+            public: public_bytes(&key.out_public)?,
+        };
+        self.ak = Some(key.clone());
+        Ok(key)
     }
 }
 

@@ -1,6 +1,5 @@
 //! The endorsement key's certificate in NV memory (TCG EK Credential Profile 2.3, 2.2.1.4).
 
-use mote_schemas::limits::MAX_EK_CERTIFICATE;
 use tss_esapi::Context;
 use tss_esapi::constants::response_code::Tss2ResponseCodeKind;
 use tss_esapi::constants::{CapabilityType, PropertyTag};
@@ -11,9 +10,8 @@ use tss_esapi::structures::CapabilityData;
 
 use super::fault::{during, tpm_kind};
 use super::guard::Close;
-use crate::tpm::TpmError;
-use crate::tpm::certificate::{Algorithm, SMALLEST_PIECE, der_size, index};
-use crate::tpm::connection::Fault;
+use crate::tpm::certificate::{self, Algorithm, SMALLEST_PIECE, index};
+use crate::tpm::connection::{Fault, nonsense};
 
 /// Whether the certificate's index is defined.
 pub(super) fn has_certificate(context: &mut Context, algorithm: Algorithm) -> Result<bool, Fault> {
@@ -61,50 +59,20 @@ fn read_index(
         .map_err(during("TPM2_GetCapability"))?
         .unwrap_or(SMALLEST_PIECE)
         .clamp(1, 1024);
-    // The index may be larger than the certificate in it: read its head, then what the head says.
-    let limit = out.len().min(MAX_EK_CERTIFICATE);
-    let mut have = 0;
-    let mut want = public.data_size().min(4);
-    while have < want {
-        let size = (want - have).min(piece as usize);
+    certificate::copy(public.data_size(), piece as usize, out, |offset, room| {
         let read = context.execute_with_session(Some(AuthSession::Password), |context| {
-            // `size` is at most 1,024 and `have` below MAX_EK_CERTIFICATE.
-            context.nv_read(NvAuth::NvIndex(handle), handle, size as u16, have as u16)
+            // A piece is at most 1,024 and the offset below MAX_EK_CERTIFICATE.
+            let (size, offset) = (room.len() as u16, offset as u16);
+            context.nv_read(NvAuth::NvIndex(handle), handle, size, offset)
         });
-        let read = match read {
-            Ok(read) => read,
+        match read {
+            Ok(read) if read.value().len() == room.len() => room.copy_from_slice(read.value()),
+            Ok(_) => return Err(nonsense("TPM2_NV_Read", "less than asked for")),
             Err(error) if tpm_kind(error) == Some(Tss2ResponseCodeKind::NvUninitialized) => {
-                return Ok(None);
+                return Ok(false);
             }
             Err(error) => return Err(during("TPM2_NV_Read")(error)),
-        };
-        let room = out.get_mut(have..have + read.value().len());
-        match room {
-            Some(room) if !room.is_empty() => room.copy_from_slice(read.value()),
-            _ => return Err(too_large(public.data_size(), limit)),
         }
-        have += read.value().len();
-        if want <= 4 {
-            match der_size(&out[..have]) {
-                Some(size) if size <= public.data_size() => want = size,
-                _ => {
-                    log::warn!("the EK certificate in NV memory is not DER, and ignored");
-                    return Ok(None);
-                }
-            }
-            if want > limit {
-                return Err(too_large(want, limit));
-            }
-        }
-    }
-    Ok((have > 0).then_some(have))
-}
-
-fn too_large(size: usize, limit: usize) -> Fault {
-    TpmError::TooLarge {
-        what: "the EK certificate",
-        size,
-        limit,
-    }
-    .into()
+        Ok(true)
+    })
 }

@@ -6,18 +6,19 @@ use tss_esapi::{Context, constants::CapabilityType};
 
 use super::fault::during;
 use crate::tpm::connection::Fault;
-use crate::tpm::selection::{ATTEMPTS, digest_size, room, slot};
+use crate::tpm::selection::{ATTEMPTS, Banks, digest_size, room, slot};
 use crate::tpm::{PcrSelection, TpmError};
 
 /// `TPM2_GetCapability(TPM_CAP_PCRS)`: the banks of hashes known here that have PCRs.
-pub(super) fn banks(context: &mut Context) -> Result<Vec<PcrSelection>, Fault> {
+pub(super) fn banks(context: &mut Context) -> Result<Banks, Fault> {
     let (data, _) = context
         .get_capability(CapabilityType::AssignedPcr, 0, 1)
         .map_err(during("TPM2_GetCapability"))?;
     let CapabilityData::AssignedPcr(list) = data else {
-        return Ok(Vec::new());
+        return Ok(Banks::new());
     };
-    Ok(from_list(list))
+    let banks = from_list(list).into_iter();
+    Ok(banks.take(Banks::new().capacity()).collect())
 }
 
 /// The library's builder keeps banks in a hash map and so in random order; the order is part of

@@ -13,7 +13,7 @@ use crate::manifest::{BootExpectations, FileDigest, KeyVariable};
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "What the boot event log must show")]
-pub(super) struct Options {
+pub(super) struct BootOptions {
     /// UEFI Secure Boot must have been on.
     #[arg(long)]
     secure_boot: bool,
@@ -44,7 +44,7 @@ pub(super) struct Options {
     boot_event: Vec<String>,
 }
 
-impl Options {
+impl BootOptions {
     pub(super) fn expectations(&self) -> Result<BootExpectations, Failure> {
         let mut boot = BootExpectations {
             secure_boot: self.secure_boot,

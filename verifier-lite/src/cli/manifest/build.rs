@@ -69,7 +69,9 @@ pub(in crate::cli) struct Build {
     #[arg(long, value_name = "BANK:PCR=HEX")]
     pcr: Vec<String>,
     #[command(flatten)]
-    boot: super::boot::Options,
+    boot: super::boot::BootOptions,
+    #[command(flatten)]
+    buffers: super::buffers::BufferOptions,
     /// No progress bar.
     #[arg(long, short)]
     quiet: bool,
@@ -88,6 +90,7 @@ pub(super) fn run(context: &Context, options: Build) -> Outcome {
         exclusions,
         pcrs: imported_pcrs,
         boot: imported_boot,
+        buffers: imported_buffers,
         left_out,
     } = sources(context, &options)?;
     for what in left_out {
@@ -126,7 +129,8 @@ pub(super) fn run(context: &Context, options: Build) -> Outcome {
         pcrs,
     )?
     .with_boot(options.boot.expectations()?.and(imported_boot))?
-    .with_firmware(components)?;
+    .with_firmware(components)?
+    .with_buffers(options.buffers.expectations()?.and(imported_buffers))?;
     let bytes = sign(&manifest, &key)?;
     replace(&options.output, &bytes)
         .map_err(|error| Failure(format!("{}: {error}", options.output.display())))?;
@@ -216,25 +220,31 @@ fn convert(
 /// Components with the digests of their files.
 fn components(options: &[String]) -> Result<Vec<ComponentEntry>, Failure> {
     let component = |text: &String| {
-        let wrong = || {
-            Failure(format!(
-                "--component {text}: not NAME=FILE or NAME=sha256:HEX"
-            ))
-        };
-        let (name, value) = text.split_once('=').ok_or_else(wrong)?;
-        let digest: [u8; 32] = match value.strip_prefix("sha256:") {
-            Some(digits) => hex::decode(digits)
-                .and_then(|bytes| bytes.try_into().ok())
-                .ok_or_else(wrong)?,
-            None => Sha256::digest(fs::read(value).map_err(|e| Failure(format!("{value}: {e}")))?)
-                .into(),
-        };
+        let (name, digest) = named_digest("--component", text)?;
         Ok(ComponentEntry {
             name: name.to_owned(),
-            digests: vec![FileDigest(digest)],
+            digests: vec![digest],
         })
     };
     options.iter().map(component).collect()
+}
+
+/// NAME=FILE, which is hashed, or NAME=sha256:HEX.
+pub(super) fn named_digest<'t>(
+    option: &str,
+    text: &'t str,
+) -> Result<(&'t str, FileDigest), Failure> {
+    let wrong = || Failure(format!("{option} {text}: not NAME=FILE or NAME=sha256:HEX"));
+    let (name, value) = text.split_once('=').ok_or_else(wrong)?;
+    let digest: [u8; 32] = match value.strip_prefix("sha256:") {
+        Some(digits) => hex::decode(digits)
+            .and_then(|bytes| bytes.try_into().ok())
+            .ok_or_else(wrong)?,
+        None => {
+            Sha256::digest(fs::read(value).map_err(|e| Failure(format!("{value}: {e}")))?).into()
+        }
+    };
+    Ok((name, FileDigest(digest)))
 }
 
 /// A manifest inside the image would be one of the files that the next build of it lists.

@@ -6,18 +6,17 @@ use mote_schemas::message::Tier;
 use mote_schemas::reason::Reason;
 
 use super::Attestation;
-use crate::appraise::{ReferenceLookup, appraise_next};
+use crate::appraise::{Appraisal, ReferenceLookup, appraise_next};
 use crate::engine::{Internal, boot, boot_log};
 use crate::ima_signature::LearnedKeys;
 use crate::policy::{Settled, settle};
 use crate::prefix::{Certified, IMA_PCR, are_values, values_by_bank};
-use crate::store::{Change, Deviation, Record, VerdictRecord};
+use crate::store::{Change, Content, Deviation, Record, VerdictRecord};
 
 impl Attestation<'_> {
     /// Appraises newly certified records and sets the verdict.
     pub(super) fn judge(&mut self, certified: &Certified<Record>) -> Result<(), Internal> {
         let state = certified.prefix().state();
-        let received = self.received();
         let Some(boot) = &mut self.record.boot else {
             return Ok(());
         };
@@ -46,6 +45,39 @@ impl Attestation<'_> {
         }
         let padded = state.padded.iter().map(|alg| alg.to_u16()).collect();
         boot.padded_banks = Some(padded).filter(|banks: &Vec<u16>| !banks.is_empty());
+
+        let mut content = std::mem::take(&mut boot.content);
+        let mut learned = LearnedKeys::from_ders(content.learned_keys.iter().map(|der| &der[..]));
+        let policy = self.policy.as_ref();
+        let appraisal = appraise_next(certified, policy, &mut learned, Endian::Little);
+        content.learned_keys = learned.ders().map(|der| der.to_vec().into()).collect();
+        let of_boot = boot_found.map_or_else(Vec::new, |found| found.deviations);
+        self.conclude(content, appraisal, of_boot, waits)
+    }
+
+    /// The verdict after a quote that adds nothing to what was certified before.
+    pub(super) fn judge_again(&mut self) -> Result<(), Internal> {
+        let content = match &mut self.record.boot {
+            Some(boot) => std::mem::take(&mut boot.content),
+            None => return Ok(()),
+        };
+        self.conclude(content, Appraisal::default(), Vec::new(), false)
+    }
+
+    /// Takes the outstanding quote for certified, and weighs what was found: in certified records so far
+    /// (`content`), in those that it added, and in the boot.
+    fn conclude(
+        &mut self,
+        content: Content,
+        appraisal: Appraisal,
+        of_boot: Vec<Deviation>,
+        waits: bool,
+    ) -> Result<(), Internal> {
+        let received = self.received();
+        let policy = self.policy.as_ref();
+        let Some(boot) = &mut self.record.boot else {
+            return Ok(());
+        };
         if let Some(quote) = boot.outstanding.take() {
             boot.quoted_at = quote.at;
         }
@@ -55,13 +87,6 @@ impl Attestation<'_> {
             boot.guessed = None;
         }
         boot.in_full = boot.in_full.filter(|end| *end > boot.certified);
-
-        let mut content = std::mem::take(&mut boot.content);
-        let mut learned = LearnedKeys::from_ders(content.learned_keys.iter().map(|der| &der[..]));
-        let policy = self.policy.as_ref();
-        let appraisal = appraise_next(certified, policy, &mut learned, Endian::Little);
-        content.learned_keys = learned.ders().map(|der| der.to_vec().into()).collect();
-        let of_boot = boot_found.map_or_else(Vec::new, |found| found.deviations);
         let (ak, now) = (&self.record.ak_public, self.now.unix);
         let mut settled = settle(policy, ak, boot, content, appraisal, of_boot, now);
         if waits {

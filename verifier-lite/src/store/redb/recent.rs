@@ -123,39 +123,38 @@ impl Recent {
         self.generation = Some(generation);
     }
 
-    /// Takes changes that can wait; false if one of them cannot, and then none is taken. Those can that
-    /// replace what is held here.
-    pub(super) fn defer(&mut self, changes: &Commit) -> bool {
-        let can_wait = changes.iter().all(|change| match change {
+    /// Whether all of these changes can wait: those can that replace what is held here.
+    pub(super) fn can_hold(&self, changes: &Commit) -> bool {
+        changes.iter().all(|change| match change {
             Change::PutDevice(id, record) => is_short(record) && self.devices.contains_key(id),
             Change::PutSession(kid, record) => {
                 self.sessions.contains_key(kid) && self.devices.contains_key(&record.device)
             }
             _ => false,
-        });
-        if !can_wait {
-            return false;
-        }
+        })
+    }
+
+    /// Takes changes of which [`Self::can_hold`] has said that they can wait.
+    pub(super) fn hold(&mut self, changes: impl IntoIterator<Item = Change>) {
         for change in changes {
             match change {
                 Change::PutDevice(id, record) => {
-                    if let Some(device) = self.devices.get_mut(id)
-                        && device.held.replace(record.clone())
+                    if let Some(device) = self.devices.get_mut(&id)
+                        && device.held.replace(record)
                     {
-                        self.waiting.0.push(*id);
+                        self.waiting.0.push(id);
                     }
                 }
                 Change::PutSession(kid, record) => {
-                    if let Some(held) = self.sessions.get_mut(kid)
-                        && held.replace(record.clone())
+                    if let Some(held) = self.sessions.get_mut(&kid)
+                        && held.replace(record)
                     {
-                        self.waiting.1.push(*kid);
+                        self.waiting.1.push(kid);
                     }
                 }
                 _ => {}
             }
         }
-        true
     }
 
     /// Devices that wait.
@@ -261,6 +260,14 @@ mod tests {
         DeviceId((n as u128).to_be_bytes())
     }
 
+    fn defer(recent: &mut Recent, changes: &Commit) -> bool {
+        let can_wait = recent.can_hold(changes);
+        if can_wait {
+            recent.hold(changes.iter().cloned());
+        }
+        can_wait
+    }
+
     fn kid(n: usize) -> Option<Kid> {
         Kid::new(&n.to_be_bytes()[4..])
     }
@@ -283,20 +290,23 @@ mod tests {
         let (mut recent, kid) = (Recent::default(), kid(1).unwrap());
         let put = Change::PutDevice(id(1), device(2));
         let of_session = Change::PutSession(kid, session(1));
-        assert!(!recent.defer(std::slice::from_ref(&put)), "a new device");
+        assert!(
+            !defer(&mut recent, std::slice::from_ref(&put)),
+            "a new device"
+        );
         recent.read_device(id(1), &device(1));
         for other in [
             of_session.clone(),
             Change::RemoveSession(kid),
             Change::ClearDeviations(id(1)),
         ] {
-            assert!(!recent.defer(&[put.clone(), other]));
+            assert!(!defer(&mut recent, &[put.clone(), other]));
             assert_eq!(recent.device(&id(1)), Some(&device(1)));
             assert_eq!(recent.waiting_devices().count(), 0);
         }
         recent.read_session(kid, &session(2));
         for _ in 0..2 {
-            assert!(recent.defer(&[put.clone(), of_session.clone()]));
+            assert!(defer(&mut recent, &[put.clone(), of_session.clone()]));
         }
         let devices: Vec<_> = recent.waiting_devices().collect();
         assert_eq!(devices, [(&id(1), &device(2))], "once");
@@ -340,7 +350,7 @@ mod tests {
     fn no_more_is_held_than_there_is_room_for_and_what_waits_stays() {
         let mut recent = Recent::default();
         recent.read_device(id(0), &device(0));
-        assert!(recent.defer(&[Change::PutDevice(id(0), device(1))]));
+        assert!(defer(&mut recent, &[Change::PutDevice(id(0), device(1))]));
         for n in 1..3 * MAX {
             recent.read_device(id(n), &device(0));
             recent.read_session(kid(n).unwrap(), &session(0));
@@ -354,13 +364,16 @@ mod tests {
             let der = vec![0; MAX_LEN + 1];
             boot.content.learned_keys = vec![der.into()];
         }
-        assert!(!recent.defer(&[Change::PutDevice(id(0), long.clone())]));
+        assert!(!defer(
+            &mut recent,
+            &[Change::PutDevice(id(0), long.clone())]
+        ));
         recent.written(&[Change::PutDevice(id(0), long.clone())]);
         recent.read_device(id(0), &long);
         assert_eq!(recent.device(&id(0)), None);
         for n in 0..2 * MAX {
             recent.read_device(id(n), &device(0));
-            recent.defer(&[Change::PutDevice(id(n), device(1))]);
+            defer(&mut recent, &[Change::PutDevice(id(n), device(1))]);
         }
         assert_eq!(recent.waiting_devices().count(), MAX);
     }

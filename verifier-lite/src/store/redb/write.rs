@@ -3,7 +3,7 @@
 use mote_schemas::tpm::HashAlg;
 use redb::{ReadableTable, WriteTransaction};
 
-use super::super::tables::{PREFIX, PREFIXES, SEGMENT, to_bytes};
+use super::super::tables::{PREFIX, PREFIXES, SEGMENT, encode, to_bytes};
 use super::super::{Change, MAX_DEVIATIONS, ObjectKind, Record};
 use super::{
     DEVIATIONS, DEVICES, DeviceId, DeviceRecord, Durability, GENERATION_KEY, ID, Kid, LOGS, META,
@@ -70,11 +70,11 @@ pub(super) struct Writer(WriteTransaction);
 impl Writer {
     pub(super) fn apply(&self, change: &Change) -> Result<(), StoreError> {
         match change {
-            Change::PutDevice(id, record) => self.put_device(id, record)?,
+            Change::PutDevice(id, record) => self.put_devices([(id, record)])?,
             Change::RemoveDevice(id) => self.remove_device(id)?,
             Change::PutSession(kid, record) => {
                 self.must_exist(&record.device)?;
-                self.put_session(kid, record)?;
+                self.put_sessions([(kid, record)])?;
             }
             Change::RemoveSession(kid) => {
                 let mut table = self.0.open_table(SESSIONS).map_err(failed)?;
@@ -149,24 +149,32 @@ impl Writer {
         Ok(())
     }
 
-    pub(super) fn put_device(
+    pub(super) fn put_devices<'r>(
         &self,
-        id: &DeviceId,
-        record: &DeviceRecord,
+        records: impl IntoIterator<Item = (&'r DeviceId, &'r DeviceRecord)>,
     ) -> Result<(), StoreError> {
         let mut table = self.0.open_table(DEVICES).map_err(failed)?;
-        let bytes = to_bytes(record);
-        table.insert(&id.0, bytes.as_slice()).map_err(failed)?;
+        let mut bytes = Vec::new();
+        for (id, record) in records {
+            encode(record, &mut bytes);
+            table.insert(&id.0, bytes.as_slice()).map_err(failed)?;
+        }
         Ok(())
     }
 
-    /// Of a device that is stored.
-    pub(super) fn put_session(&self, kid: &Kid, record: &SessionRecord) -> Result<(), StoreError> {
+    /// Of devices that are stored.
+    pub(super) fn put_sessions<'r>(
+        &self,
+        records: impl IntoIterator<Item = (&'r Kid, &'r SessionRecord)>,
+    ) -> Result<(), StoreError> {
         let mut table = self.0.open_table(SESSIONS).map_err(failed)?;
-        let bytes = to_bytes(record);
-        table
-            .insert(kid.as_bytes(), bytes.as_slice())
-            .map_err(failed)?;
+        let mut bytes = Vec::new();
+        for (kid, record) in records {
+            encode(record, &mut bytes);
+            table
+                .insert(kid.as_bytes(), bytes.as_slice())
+                .map_err(failed)?;
+        }
         Ok(())
     }
 
