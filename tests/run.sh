@@ -84,7 +84,7 @@ step_size() { tests/size.sh; }
 
 # arm64 always; the others, which differ in word size or in little, and optimised builds with --all.
 step_cross() {
-  if [ -n "${MOTE_TEST_LONG:-}" ]; then tests/qemu/cross.sh arm64 armv7 riscv64; else tests/qemu/cross.sh --debug arm64; fi
+  if [ -n "${MOTE_TEST_LONG:-}" ]; then tests/qemu/cross.sh --tss arm64 armv7 riscv64; else tests/qemu/cross.sh --debug arm64; fi
 }
 
 # run_tests FILTER PACKAGES...: by nextest, which can filter what the whole workspace was built for, or by cargo

@@ -79,8 +79,11 @@ space := $(subst ,, )
 comma := ,
 BR2_MOTE_VERSION ?= "HEAD"
 BR2_PACKAGE_MOTE_AGENT_TPM_DIRECT = y
+UPPERCASE = $(shell echo '$(1)' | tr a-z- A-Z_)
+RUSTC_TARGET_NAME = aarch64-unknown-linux-gnu
 include $(BR2_EXTERNAL_MOTE_PATH)/external.mk
 all: ; @echo '$(MOTE_AGENT_SITE_METHOD) $(MOTE_AGENT_VERSION) $(MOTE_TOOLS_VERSION) $(MOTE_AGENT_CARGO_BUILD_OPTS)'
+env: ; @echo '$(MOTE_AGENT_CARGO_ENV)'
 MAKE
 sources() { make -s -f "$work/Makefile" BR2_EXTERNAL_MOTE_PATH="$PWD/buildroot" BR2_MOTE_GIT="\"$1\"" "${@:2}"; }
 options='--no-default-features --features tpm-direct'
@@ -98,6 +101,26 @@ is 'a commit: that one' "$(sources https://example.org/mote BR2_MOTE_VERSION='"0
 is 'no repository: as it stands' "$(GIT_CEILING_DIRECTORIES=$work sources "$work/unpacked/buildroot/..")" "local   $options"
 is 'a folder in somebody'\''s repository: as it stands' "$(sources "$work/repository/buildroot")" "local   $options"
 is 'a shallow clone: as it stands' "$(sources "$work/shallow")" "local   $options"
+
+# The flags of a device's build.
+env_of() { sources . BR2_PACKAGE_MOTE_AGENT_TINY=y "$@" env; }
+while IFS='= ' read -r name value; do
+  case $name in opt-level | lto | codegen-units | panic) ;; *) continue ;; esac
+  name=$(tr a-z- A-Z_ <<<"$name")
+  case $(env_of) in
+    *"CARGO_PROFILE_RELEASE_$name=\"${value//\"/}\""*) ok "release-tiny: $name is $value" ;;
+    *) bad "release-tiny: $name is not $value" ;;
+  esac
+done < <(sed -n '/^\[profile.release-tiny\]/,/^$/p' Cargo.toml)
+rustflags() {
+  local words
+  words=$(env_of "$@" | grep -o 'CARGO_TARGET_.*') && eval "$words" && printf '%s' "$CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUSTFLAGS"
+}
+is 'the linker'\''s flags: those of agent/linker' "$(rustflags)" "$(agent/linker/rustflags.sh --compact)"
+is 'with a libc that is new enough' "$(rustflags BR2_TOOLCHAIN_BUILDROOT_GLIBC=y)" "$(agent/linker/rustflags.sh --compact --relr)"
+is 'with TLS' "$(rustflags BR2_PACKAGE_MOTE_AGENT_TLS=y)" "$(agent/linker/rustflags.sh --compact --tls)"
+is 'on arm' "$(rustflags NORMALIZED_ARCH=arm)" "$(agent/linker/rustflags.sh --compact) -C link-arg=-Wl,--allow-multiple-definition"
+is 'none where they are not wanted' "$(sources . env)" ''
 
 # What names what.
 license=$(sha256sum <LICENSE | cut -d' ' -f1)

@@ -2,9 +2,10 @@
 # The agent, cross-built and static, attests under qemu-user: its own TPM commands, CBOR, OSCORE and sockets on
 # another architecture, with a real swtpm and mote-verifier on this machine.
 #
-#   tests/qemu/cross.sh [--debug] [arm64 | armv7 | riscv64]...    default: arm64
+#   tests/qemu/cross.sh [--debug] [--tss] [arm64 | armv7 | riscv64]...    default: arm64
 #
 #   --debug   not the smallest build but one with all of Rust's run-time checks, which takes half the time
+#   --tss     for arm64 the default build as well, with tpm2-tss and TLS, against Debian's libraries
 #
 # Rust's std for the target is built on the way (-Z build-std). Copy of the toolchain and builds stay in the
 # target directory.
@@ -20,10 +21,15 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 1
 . tests/qemu/cross_build.sh
 
 profile=release-tiny
-if [ "${1:-}" = --debug ]; then
-  profile=dev
+tss=
+while :; do
+  case ${1:-} in
+    --debug) profile=dev ;;
+    --tss) tss=1 ;;
+    *) break ;;
+  esac
   shift
-fi
+done
 architectures=("${@:-arm64}")
 for architecture in "${architectures[@]}"; do
   case $architecture in
@@ -43,6 +49,18 @@ for architecture in "${architectures[@]}"; do
   attest 300 3 "$emulator" "$program" >/dev/null
   verdict $? "$architecture: enrolled and trusted, 300 records, three heartbeats"
   check "$architecture: --once says the verdict" "$emulator" "$program" --config "$dir/agent.toml" --once
+  device_off
+  if [ -z "$tss" ] || [ "$architecture" != arm64 ]; then continue; fi
+  cross_libraries "$architecture"
+  cross_build_default "$profile"
+  if [ "$profile" != dev ]; then figure "agent_bin_${architecture}_default_bytes" "$(stat -c %s "$program")" B; fi
+  device_on 300
+  lend_tpm
+  # Set, or the agent would start over with it, and the kernel knows no emulator for that.
+  default=(env TSS2_LOG=all+none "$emulator" -L "$libraries" "$program")
+  attest 300 3 "${default[@]}" >/dev/null
+  verdict $? "$architecture, tpm2-tss: enrolled and trusted, 300 records, three heartbeats"
+  check "$architecture, tpm2-tss: --once says the verdict" "${default[@]}" --config "$dir/agent.toml" --once
   device_off
 done
 conclude

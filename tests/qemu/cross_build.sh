@@ -44,7 +44,8 @@ cross_toolchain() {
 cross_cargo() {
   local variable
   variable=$(printf '%s' "$triple" | tr 'a-z-' 'A-Z_')
-  env "CARGO_TARGET_${variable}_LINKER=$gnu-gcc" PATH="$toolchain/bin:$PATH" RUSTC="$toolchain/bin/rustc" RUSTC_BOOTSTRAP=1 \
+  env "CARGO_TARGET_${variable}_LINKER=$gnu-gcc" "PKG_CONFIG_SYSROOT_DIR=${libraries:-/}" PKG_CONFIG_ALLOW_CROSS=1 \
+    PKG_CONFIG_LIBDIR="${libraries:-}/usr/lib/$gnu/pkgconfig" PATH="$toolchain/bin:$PATH" RUSTC="$toolchain/bin/rustc" RUSTC_BOOTSTRAP=1 \
     "$toolchain/bin/cargo" build --locked -p mote-agent --target "$triple" --target-dir "$target/cross" \
     -Z build-std=std,panic_abort "$@" >"$dir/build-$triple.log" 2>&1 || fail "the build for $triple"
 }
@@ -56,5 +57,29 @@ cross_build() {
   if [ "$profile" = dev ]; then options=(--config 'profile.dev.package."*".opt-level=0' --config profile.dev.debug=false); fi
   RUSTFLAGS='-C target-feature=+crt-static -C force-unwind-tables=no' cross_cargo --profile "$profile" \
     --no-default-features --features tpm-direct "${options[@]}"
+  program=$target/cross/$triple/${profile/#dev/debug}/mote-agent
+}
+
+# cross_libraries: $libraries, a directory with Debian's C library, OpenSSL and tpm2-tss for $1. The packages
+# are those that this machine has for itself.
+cross_libraries() {
+  local packages
+  libraries=$target/cache/libraries-$1-$(debian_suite)
+  if [ -d "$libraries" ]; then return; fi
+  mapfile -t packages < <(dpkg-query -W -f '${db:Status-Abbrev} ${Package}\n' 'libtss2-*' 'libssl3*' libssl-dev libc6 libgcc-s1 |
+    sed -n 's/^ii *//p' | sort -u)
+  rm -rf "$libraries.new"
+  mkdir -p "$target/cache"
+  debian_get "$(debian_suite)" "$1" "$libraries.new" "${packages[@]}"
+  mv "$libraries.new" "$libraries"
+}
+
+# cross_build_default PROFILE: $program, the agent as it is by default, with tpm2-tss and TLS, dynamic; by the
+# flags of a device's build. Runs with what is in $libraries.
+cross_build_default() {
+  local profile=$1 options=()
+  if [ "$profile" = dev ]; then options=(--config 'profile.dev.package."*".opt-level=0' --config profile.dev.debug=false --config 'profile.dev.panic="abort"'); fi
+  RUSTFLAGS="$(agent/linker/rustflags.sh --compact --tls) -L native=$libraries/usr/lib/$gnu -C link-arg=-Wl,-rpath-link,$libraries/usr/lib/$gnu:$libraries/lib/$gnu" \
+    cross_cargo --profile "$profile" "${options[@]}"
   program=$target/cross/$triple/${profile/#dev/debug}/mote-agent
 }

@@ -310,7 +310,8 @@ pub struct PendingLog<E> {
     entries: Vec<E>,
     /// PCRs that `entries` went into: bit n is PCR n.
     pcrs: u32,
-    replay: Option<Replay>,
+    /// Begun before: as most kernels fill their banks, and in every reading.
+    replays: [Option<Replay>; 2],
 }
 
 impl<E: LogEntry> PendingLog<E> {
@@ -320,7 +321,7 @@ impl<E: LogEntry> PendingLog<E> {
             start,
             entries: Vec::new(),
             pcrs: 0,
-            replay: None,
+            replays: [None, None],
         }
     }
 
@@ -375,27 +376,34 @@ impl<E: LogEntry> PendingLog<E> {
         all_here: bool,
     ) -> Result<Outcome<E>, PrefixError> {
         let log_pcrs = self.log_pcrs(quote.selection())?;
-        // Replay done for this quote before is not done again.
-        let mut replay = match self.replay.take() {
-            Some(replay) if replay.is_for(quote, claims, log_pcrs) => replay,
-            _ => Replay::new(&self.start, log_pcrs, quote, claims)?,
-        };
-        let readings = loop {
-            if let Some(readings) = replay.reached() {
-                break readings;
-            }
-            let Some(entry) = self.entries.get(replay.replayed) else {
-                self.replay = Some(replay);
-                return if all_here {
-                    Err(PrefixError::DoesNotReplay {
-                        records: self.next_record(),
-                    })
-                } else {
-                    Ok(Outcome::NeedMore)
-                };
+        // Only where that leads nowhere is a log read as a kernel writes it that pads SHA-1: each reading
+        // costs as much as the first. After the first quote the records have told which holds.
+        let every = self.start.records > 0;
+        let passes = if every { &[true][..] } else { &[false, true] };
+        let mut reached = None;
+        for every in passes {
+            let begun = &mut self.replays[usize::from(*every)];
+            // Replay done for this quote before is not done again.
+            let mut replay = match begun.take() {
+                Some(replay) if replay.is_for(quote, claims, log_pcrs) => replay,
+                _ => Replay::new(&self.start, log_pcrs, quote, claims, *every)?,
             };
-            replay.step(entry);
+            if let Some(readings) = replay.run(&self.entries) {
+                reached = Some((replay, readings));
+                break;
+            }
+            *begun = Some(replay);
+        }
+        let Some((replay, readings)) = reached else {
+            return if all_here {
+                Err(PrefixError::DoesNotReplay {
+                    records: self.next_record(),
+                })
+            } else {
+                Ok(Outcome::NeedMore)
+            };
         };
+        self.replays = [None, None];
         let first = self.start.records;
         // The kernel extends its first record (`boot_aggregate`) before anything can make a quote: no
         // prefix without it is ever certified, or a device without IMA would pass.

@@ -7,6 +7,7 @@ use mote_tests::evil::{self, Keys};
 use mote_tests::process::run;
 use mote_tests::soft_tpm::{AK_ATTRIBUTES, EK_ATTRIBUTES, RESTRICTED, SoftTpm};
 use mote_tests::{Evil, Lab, TempDir};
+use mote_verifier::admin::{Request, Response};
 use mote_verifier::admission::{AdmissionRules, EkId};
 use mote_verifier::engine::Settings;
 
@@ -29,6 +30,56 @@ fn certificate_of_another_key() -> Vec<u8> {
         .current_dir(dir.path()))
     .unwrap();
     std::fs::read(dir.join("der")).unwrap()
+}
+
+#[test]
+fn an_operator_sees_whose_hello_was_refused_and_why() {
+    let mut lab = Lab::new();
+    let list = |lab: &mut Lab| match lab.ask(&Request::DeviceList { after: None }) {
+        Response::Devices {
+            devices, refused, ..
+        } => (devices.len(), refused),
+        other => panic!("{other:?}"),
+    };
+    let tpm = SoftTpm::new(5).with_certificate(&certificate_of_another_key());
+    let mut copied = Evil::with_tpm(tpm, 5);
+    for _ in 0..2 {
+        let payload = copied.hello_payload(true);
+        copied.knock(&mut lab, &payload);
+    }
+    let (devices, refused) = list(&mut lab);
+    assert_eq!((devices, refused.len()), (0, 1), "nothing is stored of it");
+    let id = copied.id().to_string();
+    assert_eq!((&refused[0].id, refused[0].count), (&id, 2));
+    assert_eq!(refused[0].reason, "ek-certificate-mismatch");
+    let digits = id[..12].to_owned();
+    for request in [
+        Request::DeviceShow {
+            device: digits.clone(),
+        },
+        Request::Explain { device: digits },
+    ] {
+        match lab.ask(&request) {
+            Response::Error(error) => {
+                let text = error.message;
+                assert!(text.contains("ek-certificate-mismatch"), "{text}");
+                assert!(text.contains("certifies another key"), "{text}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    // Until it is let in.
+    let mut mended = Evil::with_tpm(SoftTpm::new(5), 7);
+    assert_eq!(mended.id(), copied.id());
+    mended.hello(&mut lab);
+    assert_eq!(list(&mut lab).1.len(), 1, "a hello proves nothing");
+    mended.open(&mut lab);
+    assert_eq!(list(&mut lab), (1, Vec::new()));
+    // Another AK of a device that is enrolled.
+    let mut twin = Evil::with_tpm(SoftTpm::new(5).with_other_ak(1), 6);
+    let payload = twin.hello_payload(true);
+    twin.knock(&mut lab, &payload);
+    assert_eq!(list(&mut lab).1[0].reason, "ak-mismatch");
 }
 
 #[test]

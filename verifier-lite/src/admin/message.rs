@@ -187,6 +187,9 @@ pub enum Response {
         devices: Vec<DeviceSummary>,
         /// Whether to ask again after the last.
         more: bool,
+        /// After the last: hellos that were refused since the verifier started, the latest first.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        refused: Vec<RefusedView>,
     },
     /// One device.
     Device(Box<DeviceDetail>),
@@ -321,6 +324,23 @@ pub struct DeviceSummary {
     /// `name@version` of its policies; none: the default policy.
     #[serde(default)]
     pub policies: Vec<String>,
+}
+
+/// Hellos that were refused to whoever claimed to be this device. Nothing of them is proven.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedView {
+    /// 32 hex digits, as claimed.
+    pub id: String,
+    /// Token of the reason registry.
+    pub reason: String,
+    /// The same in words.
+    pub detail: String,
+    /// Where the last came from.
+    pub from: String,
+    /// When the last came.
+    pub at: u64,
+    /// How many came.
+    pub count: u64,
 }
 
 /// The boot a device is in.

@@ -8,6 +8,7 @@
 
 use mote_schemas::reason::Reason;
 
+use crate::engine::RefusedHello;
 use crate::policy::Policies;
 use crate::printable::printable;
 use crate::signing_key::SigningKey;
@@ -27,7 +28,8 @@ mod views;
 
 pub use message::{
     AdmissionView, BootView, DeviationView, DeviceDetail, DeviceSummary, ErrorCode, ErrorView,
-    ExpectedView, Explanation, ReasonView, Request, Response, ResultFormat, TokenView, VerdictView,
+    ExpectedView, Explanation, ReasonView, RefusedView, Request, Response, ResultFormat, TokenView,
+    VerdictView,
 };
 pub(crate) use views::deviation as deviation_view;
 pub use views::{
@@ -42,6 +44,8 @@ pub struct Office<'a> {
     pub policies: &'a Policies,
     /// The verifier's key, for results; without it none is signed.
     pub key: Option<&'a SigningKey>,
+    /// Hellos that a running verifier has refused.
+    pub refused: &'a [RefusedHello],
 }
 
 /// Most devices in one response; more come page by page.
@@ -84,13 +88,13 @@ fn try_handle(
         Request::Ping => asked(Response::Pong),
         Request::DeviceList { after } => asked(list(office, now, after.as_deref())?),
         Request::DeviceShow { device } => {
-            let (id, record) = find(office.store, device)?;
+            let (id, record) = find_or_refused(office, device)?;
             asked(Response::Device(Box::new(detail(
                 office, now, id, &record,
             )?)))
         }
         Request::Explain { device } => {
-            let (id, record) = find(office.store, device)?;
+            let (id, record) = find_or_refused(office, device)?;
             let explained = explanation(office, now, id, &record)?;
             asked(Response::Explanation(Box::new(explained)))
         }
@@ -203,6 +207,49 @@ fn list(office: &Office<'_>, now: u64, after: Option<&str>) -> Result<Response, 
     Ok(Response::Devices {
         devices: devices.collect::<Result<_, _>>()?,
         more,
+        refused: if more {
+            Vec::new()
+        } else {
+            // The latest first.
+            office.refused.iter().rev().map(refused_view).collect()
+        },
+    })
+}
+
+fn refused_view(refused: &RefusedHello) -> RefusedView {
+    RefusedView {
+        id: refused.device.to_string(),
+        reason: refused.reason.token().to_owned(),
+        detail: printable(refused.detail.as_bytes()),
+        from: refused.from.to_string(),
+        at: refused.at,
+        count: refused.count,
+    }
+}
+
+/// The same as [`find`]; of one that was refused at hello, why.
+fn find_or_refused(
+    office: &Office<'_>,
+    wanted: &str,
+) -> Result<(DeviceId, DeviceRecord), ErrorView> {
+    let prefix = wanted.to_ascii_lowercase();
+    find(office.store, wanted).map_err(|error| {
+        let mut refused = office.refused.iter().rev();
+        let known = refused.find(|known| known.device.to_string().starts_with(&prefix));
+        match known.filter(|_| error.code == ErrorCode::NoSuchDevice) {
+            Some(known) => {
+                let view = refused_view(known);
+                let text = explain::explain(known.reason);
+                ErrorView::new(
+                    ErrorCode::NoSuchDevice,
+                    format!(
+                        "device {} is not enrolled: its hello was refused ({}): {}. {} {}",
+                        view.id, view.reason, view.detail, text.meaning, text.action
+                    ),
+                )
+            }
+            None => error,
+        }
     })
 }
 

@@ -33,6 +33,7 @@ fn handle(store: &mut dyn Store, now: u64, request: &Request) -> (Response, Opti
         store,
         policies: &Policies::default(),
         key: None,
+        refused: &[],
     };
     super::handle(&mut office, now, request)
 }
@@ -158,7 +159,7 @@ fn a_list_comes_page_by_page_and_misses_nobody() {
         let request = Request::DeviceList {
             after: seen.last().cloned(),
         };
-        let Response::Devices { devices, more } = handle(&mut store, 9, &request).0 else {
+        let Response::Devices { devices, more, .. } = handle(&mut store, 9, &request).0 else {
             panic!("no list");
         };
         pages += 1;

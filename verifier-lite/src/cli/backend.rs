@@ -76,6 +76,7 @@ fn on_the_store(context: &Context, store: &mut RedbStore, request: &Request) -> 
         store,
         policies: &policies,
         key: key.as_ref(),
+        refused: &[],
     };
     let (response, effect) = admin::handle(&mut office, context.now, request);
     if effect != Some(Effect::PolicyChanged) {

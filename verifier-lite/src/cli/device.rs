@@ -10,7 +10,8 @@ use super::backend::{ask, unexpected};
 use super::text::{shorten, table, wrap};
 use super::{Context, Failure, Outcome, time};
 use crate::admin::{
-    AdmissionView, DeviceDetail, DeviceSummary, Request, Response, TokenView, VerdictView,
+    AdmissionView, DeviceDetail, DeviceSummary, RefusedView, Request, Response, TokenView,
+    VerdictView,
 };
 use crate::signing_key::PublicKey;
 
@@ -105,8 +106,11 @@ Examples:
 pub(super) fn run(context: &Context, command: Command) -> Outcome {
     let (request, done) = match command {
         Command::List => {
-            let devices = list(context)?;
-            return context.show(&devices, |devices| in_a_table(time::now(), devices));
+            let (devices, refused) = list(context)?;
+            return context.show(&devices, |devices| {
+                let now = time::now();
+                in_a_table(now, devices) + &refused_in_a_table(now, &refused)
+            });
         }
         Command::Show { device } => {
             return match ask(context, &Request::DeviceShow { device })? {
@@ -179,16 +183,20 @@ fn label(context: &Context, device: String, add: Vec<String>, remove: Vec<String
     }
 }
 
-fn list(context: &Context) -> Result<Vec<DeviceSummary>, Failure> {
+fn list(context: &Context) -> Result<(Vec<DeviceSummary>, Vec<RefusedView>), Failure> {
     let mut all: Vec<DeviceSummary> = Vec::new();
     loop {
         let after = all.last().map(|device| device.id.clone());
         match ask(context, &Request::DeviceList { after })? {
-            Response::Devices { devices, more } => {
+            Response::Devices {
+                devices,
+                more,
+                refused,
+            } => {
                 let more = more && !devices.is_empty();
                 all.extend(devices);
                 if !more {
-                    return Ok(all);
+                    return Ok((all, refused));
                 }
             }
             other => return unexpected(&other),
@@ -245,6 +253,25 @@ fn in_a_table(now: u64, devices: &[DeviceSummary]) -> String {
         ]);
     }
     table([DIGITS, 16, 9, 9, 13, 80], &rows)
+}
+
+/// What follows the devices, if a running verifier has refused any.
+fn refused_in_a_table(now: u64, refused: &[RefusedView]) -> String {
+    if refused.is_empty() {
+        return String::new();
+    }
+    let mut rows = vec![["DEVICE", "TIMES", "LAST", "FROM", "REASON"].map(String::from)];
+    for one in refused {
+        rows.push([
+            one.id[..DIGITS.min(one.id.len())].to_owned(),
+            one.count.to_string(),
+            time::ago(now, one.at),
+            one.from.clone(),
+            one.reason.clone(),
+        ]);
+    }
+    let rows = table([DIGITS, 8, 13, 48, 40], &rows);
+    format!("\nrefused at hello since the verifier started, ids as claimed:\n{rows}")
 }
 
 fn all(now: u64, device: &DeviceDetail) -> String {

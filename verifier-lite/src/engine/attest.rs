@@ -26,9 +26,11 @@ mod verdict;
 use std::sync::Arc;
 
 use mote_schemas::message::{Beat, Ranges};
+use mote_schemas::tpm::{Digest, HashAlg, PcrSelection};
 
 use super::{Engine, Internal, Now, Settings, boot_log};
 use crate::policy::{EffectivePolicy, Policies, reappraise};
+use crate::prefix::stored_digest;
 use crate::quote::VerifiedQuote;
 use crate::store::{
     Admission, Change, DeviceId, DeviceRecord, Durability, Record, RecordId, Store,
@@ -57,6 +59,8 @@ pub(super) struct Attestation<'e> {
     unresolved: Ranges,
     /// The quote that came with this message.
     fresh: Option<VerifiedQuote>,
+    /// What a quote over these PCRs digests if none of them has changed, once it has been computed.
+    unchanged: Option<(PcrSelection, Digest)>,
     /// PCR values that came with this message.
     fresh_claims: bool,
     /// Whether this process has had a quote of the session, now or before: if not, what its records belong
@@ -95,6 +99,7 @@ impl<'e> Attestation<'e> {
             new: Vec::new(),
             unresolved: Ranges::default(),
             fresh: None,
+            unchanged: None,
             fresh_claims: false,
             quoted,
             changes: Vec::new(),
@@ -159,6 +164,21 @@ impl<'e> Attestation<'e> {
         self.changes
             .extend(self.new.iter().cloned().map(Change::PutRecord));
         self.changes.push(append);
+    }
+
+    /// What a quote over `selection` digests, in `alg`, if no PCR has changed since the last that certified
+    /// something. `None`: it was not over all of these.
+    fn unchanged(&mut self, selection: &PcrSelection, alg: HashAlg) -> Option<Digest> {
+        if let Some((of, digest)) = &self.unchanged
+            && of == selection
+            && digest.alg() == alg
+        {
+            return Some(*digest);
+        }
+        let boot = self.record.boot.as_ref()?;
+        let digest = stored_digest(&boot.pcrs, selection, alg)?;
+        self.unchanged = Some((*selection, digest));
+        Some(digest)
     }
 
     fn received(&self) -> u64 {

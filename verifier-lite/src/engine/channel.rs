@@ -122,13 +122,12 @@ impl Channel {
         debug_assert!(self.context.sender_sequence() < self.record.sender_sequence_reserved);
         let plain = response(outer, code, options, payload)?;
         let plain = Message::parse(&plain).map_err(|_| Internal::Other("a reply of ours"))?;
-        let mut out = vec![0; MAX_MESSAGE];
+        let mut out = [0; MAX_MESSAGE];
         let len = self
             .context
             .protect_response(received, &plain, &mut out)
             .map_err(|_| Internal::Other("a reply cannot be protected"))?;
-        out.truncate(len);
-        Ok(Outcome::Protected(out))
+        Ok(Outcome::Protected(out[..len].to_vec()))
     }
 
     /// The same of what was said of a block.

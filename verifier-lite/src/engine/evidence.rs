@@ -125,6 +125,7 @@ impl Engine {
         self.store.commit_owned(changes, durability)?;
         pending.channel.quoted = admitted;
         self.waiting += usize::from(is_new);
+        self.refused.forget(&device);
         if let Some(ended) = ended {
             self.channels.take(&ended);
         }
@@ -373,11 +374,10 @@ impl Engine {
             first: standing.first,
             released: standing.released,
         };
-        let mut payload = vec![0; MAX_MESSAGE];
+        let mut payload = [0; MAX_MESSAGE];
         let len = cbor::encode(&reply, &mut payload)
             .map_err(|_| Internal::Other("a reply does not fit a message"))?;
-        payload.truncate(len);
-        Ok(payload)
+        Ok(payload[..len].to_vec())
     }
 }
 

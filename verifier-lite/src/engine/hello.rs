@@ -160,12 +160,11 @@ impl Engine {
         let keys = match (known, hello.keys) {
             (Some(known), presented) => {
                 if presented.is_some_and(|keys| keys.ak_public.get() != known.ak_public) {
-                    return refuse(
-                        Code::FORBIDDEN,
-                        Reason::AkMismatch,
-                        &"this EK is enrolled with another AK; if the TPM was cleared on purpose, \
-                          remove the device on the verifier and let it enrol again",
-                    );
+                    let detail = "this EK is enrolled with another AK; if the TPM was cleared on purpose, \
+                         remove the device on the verifier and let it enrol again";
+                    let refusal = Refusal::new(Reason::AkMismatch, detail);
+                    self.refused.note(device, peer, &refusal, now.unix);
+                    return Ok(Outcome::refused(Code::FORBIDDEN, refusal));
                 }
                 Keys {
                     ek_public: known.ek_public,
@@ -200,6 +199,7 @@ impl Engine {
                     refusal.reason.token(),
                     refusal.detail
                 );
+                self.refused.note(device, peer, &refusal, now.unix);
                 Ok(Outcome::refused(Code::FORBIDDEN, refusal).for_verified_address())
             }
         }

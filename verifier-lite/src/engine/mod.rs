@@ -13,6 +13,7 @@
 //! | `long_record` | records that are longer than a datagram |
 //! | `echo` | proof that a peer receives at its address (RFC 9175) |
 //! | `token` | nonces and tokens of devices without a TPM |
+//! | `refused` | hellos that were refused, for the operator |
 //! | `discovery` | what is here, for whoever looks |
 //! | `overload` | how many hellos a second |
 //! | `outcome` | replies and refusals |
@@ -42,6 +43,7 @@ mod long_record;
 mod outcome;
 mod overload;
 mod peer;
+mod refused;
 mod token;
 
 use aws_lc_rs::rand;
@@ -67,8 +69,10 @@ use hello::Hellos;
 use keys::AttestationKeys;
 use outcome::{Outcome, Refusal};
 use overload::Bucket;
+use refused::RefusedHellos;
 
 pub use peer::Peer;
+pub use refused::RefusedHello;
 
 /// Messages remembered for de-duplication. At 2,048 messages in flight within their lifetime of four
 /// minutes, a copy of an older one is processed again and stopped by the replay window instead.
@@ -136,6 +140,7 @@ pub struct Engine {
     /// The same, inside OSCORE.
     protected_transfers: Transfers<Kid>,
     hellos: Hellos,
+    refused: RefusedHellos,
     bucket: Bucket,
     /// For tokens of addresses that have returned no Echo.
     tokens: Bucket,
@@ -198,6 +203,7 @@ impl Engine {
             transfers: Transfers::new()?,
             protected_transfers: Transfers::new()?,
             hellos: Hellos::new(settings.max_challenges),
+            refused: RefusedHellos::default(),
             bucket: Bucket::new(settings.hellos_per_second),
             tokens: Bucket::new(settings.tokens_per_second),
             nonces: Nonces::new(&key).map_err(|_| Internal::Other("the verifier's key"))?,
@@ -286,6 +292,7 @@ impl Engine {
             store: self.store.as_mut(),
             policies: &self.policies,
             key: Some(&self.key),
+            refused: self.refused.all(),
         }
     }
 
@@ -399,7 +406,7 @@ fn response(
         Type::Confirmable => Type::Acknowledgement,
         _ => Type::NonConfirmable,
     };
-    let mut buffer = vec![0; MAX_MESSAGE];
+    let mut buffer = [0; MAX_MESSAGE];
     let write = |buffer: &mut [u8]| {
         let mut writer = Writer::new(buffer, kind, code, request.message_id(), request.token())?;
         for (number, value) in options {
@@ -408,6 +415,5 @@ fn response(
         writer.payload(payload)
     };
     let len = write(&mut buffer).map_err(|_| Internal::Other("a reply does not fit a message"))?;
-    buffer.truncate(len);
-    Ok(buffer)
+    Ok(buffer[..len].to_vec())
 }

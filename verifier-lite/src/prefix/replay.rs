@@ -2,7 +2,8 @@
 //!
 //! A kernel fills a bank with digests of that bank's own algorithm, or, where it has none, with SHA-1
 //! padded with zeros (`ima_calc_field_array_hash`, `ima_init_digests`). Nothing announces which; the
-//! first quote that records lead to tells, and from then on only that reading counts.
+//! first quote that records lead to tells, and from then on only that reading counts. Two readings of one log
+//! lead to one value only where no record tells them apart, so that it does not matter which is tried first.
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
@@ -57,11 +58,13 @@ pub(super) struct Replay {
 }
 
 impl Replay {
+    /// `every`: in all readings that `start` leaves open, or only in that of most kernels.
     pub(super) fn new(
         start: &LogState,
         log_pcrs: u32,
         quote: &VerifiedQuote,
         claims: &BTreeMap<(HashAlg, u32), Digest>,
+        every: bool,
     ) -> Result<Self, PrefixError> {
         let mut composite = Vec::new();
         let mut claimed_composite = Vec::new();
@@ -82,7 +85,7 @@ impl Replay {
             };
             let value = value.ok_or(PrefixError::UnknownPcr { bank, pcr })?;
             if log_pcrs >> pcr & 1 == 1 {
-                let readings = readings(start, bank);
+                let readings = readings(start, bank, every);
                 if !banks.iter().any(|(of, _)| *of == bank) {
                     banks.push((bank, readings));
                 }
@@ -122,9 +125,20 @@ impl Replay {
         self.quote == *quote && self.claims == *claims && self.log_pcrs == log_pcrs
     }
 
+    /// Replays as many of `entries` as it takes to reach the quoted PCRs; `None` if all of them do not.
+    pub(super) fn run<E: LogEntry>(&mut self, entries: &[E]) -> Option<Vec<Reading>> {
+        loop {
+            if let Some(readings) = self.reached() {
+                return Some(readings);
+            }
+            let entry = entries.get(self.replayed)?;
+            self.step(entry);
+        }
+    }
+
     /// The reading of each bank with which the PCRs, as far as replayed, are the quoted ones. Their
     /// values then stand in `composite`.
-    pub(super) fn reached(&mut self) -> Option<Vec<Reading>> {
+    fn reached(&mut self) -> Option<Vec<Reading>> {
         if self.claims_hold {
             let mut chosen = Vec::with_capacity(self.banks.len());
             for (bank, readings) in &self.banks {
@@ -170,7 +184,7 @@ impl Replay {
         }
     }
 
-    pub(super) fn step<E: LogEntry>(&mut self, entry: &E) {
+    fn step<E: LogEntry>(&mut self, entry: &E) {
         let pcr = entry.pcr();
         let sha1 = OnceCell::new();
         let sha1 = || sha1.get_or_init(|| entry.extend_digest(HashAlg::Sha1));
@@ -224,9 +238,9 @@ impl Replay {
     }
 }
 
-/// The readings of `bank` that may still hold after `start`.
-fn readings(start: &LogState, bank: HashAlg) -> &'static [Reading] {
-    if bank == HashAlg::Sha1 {
+/// The readings of `bank` that may still hold after `start`: `every` one, or that of most kernels.
+fn readings(start: &LogState, bank: HashAlg, every: bool) -> &'static [Reading] {
+    if bank == HashAlg::Sha1 || !every {
         &[Reading::Own]
     } else if start.records == 0 {
         &[Reading::Own, Reading::Padded, Reading::PaddedOnes]

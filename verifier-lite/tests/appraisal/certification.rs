@@ -404,3 +404,56 @@ fn once_records_have_told_how_a_bank_is_filled_it_stays_so() {
         Err(PrefixError::DoesNotReplay { records: 2 })
     );
 }
+
+proptest! {
+    /// However a kernel fills the bank and the records arrive: all that were quoted are certified, and the
+    /// reading is the kernel's.
+    #[test]
+    fn a_bank_is_read_as_it_was_filled(
+        list in prop::collection::vec((any::<u8>(), prop::bool::weighted(0.3)), 1..20),
+        quoted in any::<prop::sample::Index>(),
+        batch in 1..8usize,
+        reading in 0..3u8,
+        claimed in any::<bool>(),
+    ) {
+        let bank = HashAlg::Sha256;
+        let quoted = 1 + quoted.index(list.len());
+        let records: Vec<StoredRecord> = list
+            .into_iter()
+            .map(|(n, violation)| StoredRecord {
+                template: "ima-ng".into(),
+                data: vec![n],
+                pcr: 10,
+                violation,
+            })
+            .collect();
+        let selection = PcrSelection::single(bank, 1 << 10).unwrap();
+        let mut device = Device::new(selection, &Pcrs::new());
+        for record in &records[..quoted] {
+            let digest = match reading {
+                0 => record.extend_digest(bank),
+                padded => record.extend_digest_padded(bank, padded == 2),
+            };
+            let value = device.pcrs.get_mut(&(bank, 10)).unwrap();
+            *value = mote_schemas::pcr::extend(value, &digest).unwrap();
+        }
+        let claims = if claimed { device.pcrs.clone() } else { Pcrs::new() };
+        let quote = device.quote();
+        let mut pending = boot();
+        let mut outcome = Ok(Outcome::NeedMore);
+        for batch in records.chunks(batch) {
+            prop_assert!(matches!(outcome, Ok(Outcome::NeedMore)));
+            pending.append(pending.next_record(), batch.to_vec()).unwrap();
+            outcome = pending.certify(&quote, &claims, false);
+            if pending.start().records > 0 {
+                break;
+            }
+        }
+        let state = certified(outcome).prefix().state().clone();
+        prop_assert_eq!(state.records, quoted as u64);
+        prop_assert_eq!(&state.values, &device.pcrs);
+        // Violations alone do not tell a bank of its own from one padded with ones.
+        let told = reading != 2 || records[..quoted].iter().any(|record| !record.violation);
+        prop_assert_eq!(state.padded.contains(&bank), reading > 0 && told);
+    }
+}

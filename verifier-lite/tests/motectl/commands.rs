@@ -476,6 +476,7 @@ fn a_running_verifier_is_asked_and_not_disturbed() {
                     store: &mut store,
                     policies: &policies,
                     key: None,
+                    refused: &[],
                 };
                 let (response, effect) = admin::handle(&mut office, now(), request);
                 effects.extend(effect);

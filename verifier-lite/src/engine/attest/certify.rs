@@ -9,9 +9,7 @@ use super::standing::Standing;
 use super::{Attestation, LOAD};
 use crate::engine::Internal;
 use crate::engine::outcome::Refusal;
-use crate::prefix::{
-    Certified, IMA_PCR, LogState, Outcome, PendingLog, PrefixError, stored_digest, values_of,
-};
+use crate::prefix::{Certified, IMA_PCR, LogState, Outcome, PendingLog, PrefixError, values_of};
 use crate::quote::VerifiedQuote;
 use crate::signature::VerifyingKey;
 use crate::store::{BootState, Change, OutstandingQuote, Record};
@@ -45,21 +43,26 @@ impl Attestation<'_> {
     /// Whether this message's quote says of every PCR what the one before has certified, and there is no record
     /// that it could certify: a replay would end where it begins, with the boot judged before. That is what a
     /// heartbeat is, mostly. What it changes is the clock, and when it was quoted.
-    fn adds_nothing(&self) -> bool {
-        let (Some(boot), Some(quote)) = (&self.record.boot, &self.fresh) else {
+    fn adds_nothing(&mut self) -> bool {
+        let (Some(boot), Some(quote)) = (&self.record.boot, self.fresh) else {
             return false;
         };
         let outstanding = boot.outstanding.as_ref();
-        let alg = quote.pcr_digest().alg();
         let values = boot.pcrs.iter().map(|bank| bank.values.len());
-        boot.certified > 0
-            && self.received() == boot.certified
-            && boot.restarted.is_none()
+        let as_before = boot.restarted.is_none()
             && !boot.boot_log.as_ref().is_some_and(|log| log.due)
             && outstanding.is_some_and(|outstanding| outstanding.claims.is_empty())
-            && quote.selection().count() == values.sum::<usize>()
-            && stored_digest(&boot.pcrs, quote.selection(), alg).as_ref()
-                == Some(quote.pcr_digest())
+            && quote.selection().count() == values.sum::<usize>();
+        let digest = quote.pcr_digest();
+        as_before
+            && self.brings_nothing()
+            && self.unchanged(quote.selection(), digest.alg()).as_ref() == Some(digest)
+    }
+
+    /// Whether all records that are here were certified before, and some were.
+    pub(super) fn brings_nothing(&self) -> bool {
+        let boot = self.record.boot.as_ref();
+        boot.is_some_and(|boot| boot.certified > 0 && boot.certified == self.received())
     }
 
     /// What becomes of a message when its quote, or the one before it, certifies nothing: another

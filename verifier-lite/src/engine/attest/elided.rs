@@ -8,7 +8,7 @@ use super::quote::clock_of;
 use crate::elided::{last_digests, rebuild};
 use crate::engine::Internal;
 use crate::engine::outcome::Refusal;
-use crate::prefix::{LogState, stored_digest};
+use crate::prefix::LogState;
 use crate::quote::VerifiedQuote;
 use crate::signature::VerifyingKey;
 use crate::store::{BootState, Quoted};
@@ -37,12 +37,12 @@ impl Attestation<'_> {
             return Ok(Ok(false));
         }
         let changes = beat.changes.unwrap_or_default();
+        // Mostly there is nothing new.
+        let unchanged = self
+            .unchanged(&baseline.selection, key.hash())
+            .filter(|_| self.brings_nothing());
         let digests = match &self.record.boot {
-            // Mostly there is nothing new: then it is the digest of what was certified.
-            Some(boot) if changes.pcr_digest.is_none() && self.received() == boot.certified => {
-                let digest = stored_digest(&boot.pcrs, &baseline.selection, key.hash());
-                digest.into_iter().collect()
-            }
+            Some(_) if unchanged.is_some() => unchanged.into_iter().collect(),
             Some(boot) if changes.pcr_digest.is_none() => last_digests(
                 &LogState::of(boot),
                 &self.uncertified(boot)?,
