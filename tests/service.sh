@@ -109,6 +109,8 @@ check 'listens to nobody' listens_not "$agent"
 kinds=('AF_INET,s.SOCK_DGRAM' 'AF_INET,s.SOCK_STREAM' 'AF_UNIX,s.SOCK_STREAM')
 [ ! -s /proc/net/if_inet6 ] || kinds+=('AF_INET6,s.SOCK_DGRAM' 'AF_INET6,s.SOCK_STREAM')
 for kind in "${kinds[@]}"; do
+  # The one before said so, too.
+  rm -f "$dir/listener"
   python3 -c "
 import socket as s, sys, time
 x = s.socket(s.$kind)
@@ -118,7 +120,7 @@ print('bound', flush=True)
 time.sleep(60)" >"$dir/listener" &
   listener=$!
   pids+=("$listener")
-  wait_for 10 'a listener starts' grep -q bound "$dir/listener"
+  wait_for 60 'a listener starts' grep -q bound "$dir/listener"
   check "the check sees one that listens (${kind/,s./, })" listens "$listener"
   end TERM "$listener"
 done
