@@ -120,7 +120,7 @@ print('bound', flush=True)
 time.sleep(60)" >"$dir/listener" &
   listener=$!
   pids+=("$listener")
-  wait_for 10 'a listener starts' grep -q bound "$dir/listener"
+  wait_for 60 'a listener starts' grep -q bound "$dir/listener"
   check "the check sees one that listens (${kind/,s./, })" listens "$listener"
   end TERM "$listener"
 done

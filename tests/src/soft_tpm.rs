@@ -8,6 +8,10 @@
 //! Honest through [`Tpm`]; [`SoftTpm::attest`] and [`SoftTpm::sign`] let a test alter any field
 //! before signing, which no real TPM would do with a restricted key.
 
+mod structures;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 
 use aws_lc_rs::agreement::{ECDH_P256, PrivateKey, UnparsedPublicKey, agree};
@@ -19,6 +23,9 @@ use mote_schemas::tpm::HashAlg;
 use p256::ecdsa::signature::Signer;
 use p256::ecdsa::{Signature, SigningKey};
 use sha2::{Digest, Sha256};
+
+pub use structures::hash;
+use structures::{ecc_public, hmac_key, kdfa, name, sized, split_sized};
 
 /// `TPM_GENERATED_VALUE`.
 pub const MAGIC: u32 = 0xff54_4347;
@@ -466,153 +473,4 @@ fn draw(seed: &[u8; 32], label: &[u8], number: u64) -> [u8; 32] {
 
 fn scalar(bytes: &[u8; 32]) -> SigningKey {
     SigningKey::from_slice(bytes).unwrap_or_else(|_| panic!("a seed without a P-256 key"))
-}
-
-/// `TPMT_PUBLIC` of a P-256 key with `nameAlg` SHA-256 (part 2, 12.2.4).
-fn ecc_public(attributes: u32, policy: &[u8], decrypt: bool, key: &SigningKey) -> Vec<u8> {
-    let point = key.verifying_key().to_sec1_point(false);
-    let (x, y) = point.as_bytes()[1..].split_at(32);
-    let mut out = vec![0x00, 0x23, 0x00, 0x0b];
-    out.extend(attributes.to_be_bytes());
-    out.extend(sized(policy));
-    if decrypt {
-        // AES-128-CFB, no scheme.
-        out.extend([0x00, 0x06, 0x00, 0x80, 0x00, 0x43, 0x00, 0x10]);
-    } else {
-        // No cipher, ECDSA with SHA-256.
-        out.extend([0x00, 0x10, 0x00, 0x18, 0x00, 0x0b]);
-    }
-    // NIST P-256, no KDF.
-    out.extend([0x00, 0x03, 0x00, 0x10]);
-    out.extend(sized(x));
-    out.extend(sized(y));
-    out
-}
-
-/// The Name of an object with `nameAlg` SHA-256.
-fn name(public: &[u8]) -> Vec<u8> {
-    [&[0x00, 0x0b][..], &Sha256::digest(public)].concat()
-}
-
-/// KDFa with SHA-256, one block (part 1, 11.4.10.2); `label` with its NUL.
-fn kdfa(seed: &[u8], label: &[u8], context: &[u8], bits: u32) -> Vec<u8> {
-    let parts = [&1u32.to_be_bytes()[..], label, context, &bits.to_be_bytes()];
-    hmac::sign(&hmac_key(seed), &parts.concat()).as_ref()[..bits as usize / 8].to_vec()
-}
-
-fn hmac_key(key: &[u8]) -> hmac::Key {
-    hmac::Key::new(hmac::HMAC_SHA256, key)
-}
-
-/// A digest in a bank's algorithm.
-pub fn hash(alg: HashAlg, parts: &[&[u8]]) -> Vec<u8> {
-    let bytes = parts.concat();
-    match alg {
-        HashAlg::Sha1 => sha1::Sha1::digest(&bytes).to_vec(),
-        HashAlg::Sha256 => Sha256::digest(&bytes).to_vec(),
-        HashAlg::Sha384 => sha2::Sha384::digest(&bytes).to_vec(),
-        HashAlg::Sha512 => sha2::Sha512::digest(&bytes).to_vec(),
-    }
-}
-
-fn sized(bytes: &[u8]) -> Vec<u8> {
-    [&(bytes.len() as u16).to_be_bytes()[..], bytes].concat()
-}
-
-fn split_sized(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (len, rest) = bytes.split_first_chunk::<2>()?;
-    rest.split_at_checked(u16::from_be_bytes(*len).into())
-}
-
-#[cfg(test)]
-mod tests {
-    use mote_schemas::tpm::Public;
-    use mote_verifier::credential::EndorsementKey;
-    use mote_verifier::quote::VerifiedQuote;
-    use mote_verifier::signature::VerifyingKey;
-
-    use super::*;
-
-    const PCR10: &[PcrSelection] = &[PcrSelection {
-        bank: 0x000b,
-        mask: 1 << 10,
-    }];
-
-    #[test]
-    fn opens_only_credentials_made_for_its_own_two_keys() {
-        let mut tpm = SoftTpm::new(1);
-        let make = |ek: &[u8], ak: &[u8]| {
-            let ek = EndorsementKey::new(&Public::parse(ek).unwrap()).unwrap();
-            let ak = Public::parse(ak).unwrap();
-            ek.make_credential(&ak.name(), b"sixteen or so").unwrap()
-        };
-        let good = make(tpm.ek_public(), tpm.ak_public());
-        let secret = tpm.activate_credential(&good.blob, &good.encrypted_secret);
-        assert_eq!(secret.unwrap().as_bytes(), b"sixteen or so");
-
-        let other = SoftTpm::new(2);
-        for (ek, ak) in [
-            (tpm.ek_public(), other.ak_public()),
-            (other.ek_public(), tpm.ak_public()),
-        ] {
-            let foreign = make(ek, ak);
-            let secret = tpm
-                .clone()
-                .activate_credential(&foreign.blob, &foreign.encrypted_secret);
-            assert_eq!(secret.unwrap_err(), TpmError::WrongCredential);
-        }
-    }
-
-    #[test]
-    fn the_verifier_accepts_its_quotes_and_sees_its_clock_and_pcrs() {
-        let mut tpm = SoftTpm::new(3);
-        tpm.extend(10, |alg| Some(vec![7; alg.digest_len()]));
-        tpm.reboot();
-        tpm.extend(10, |alg| Some(vec![9; alg.digest_len()]));
-        tpm.resume();
-        tpm.advance(500);
-        let quote = tpm.quote(PCR10, &[5; 32]).unwrap();
-        let public = tpm.ak_public().to_vec();
-        let key = VerifyingKey::new(&Public::parse(&public).unwrap()).unwrap();
-        let verified =
-            VerifiedQuote::verify(&quote.attest, &quote.signature, &key, &[5; 32], None).unwrap();
-        let clock = verified.clock_info();
-        assert_eq!((clock.clock, clock.safe), (1500, true));
-        assert_eq!((clock.reset_count, clock.restart_count), (1, 1));
-        let expected = hash(HashAlg::Sha256, &[&[0; 32], &[9; 32]]);
-        assert_eq!(tpm.pcr(HashAlg::Sha256, 10), Some(&expected[..]));
-    }
-
-    #[test]
-    fn the_seed_decides_everything() {
-        let run = |seed| {
-            let mut tpm = SoftTpm::new(seed);
-            let mut random = [0; 40];
-            tpm.random(&mut random).unwrap();
-            (
-                tpm.identity().unwrap(),
-                tpm.quote(PCR10, &[1; 32]).unwrap(),
-                random,
-            )
-        };
-        assert_eq!(run(4), run(4));
-        assert_ne!(run(4), run(5));
-    }
-
-    #[test]
-    fn a_bank_that_it_does_not_have_is_an_error_not_an_omission() {
-        let mut tpm = SoftTpm::with_banks(6, &[HashAlg::Sha256]);
-        let sha1 = PcrSelection {
-            bank: 0x0004,
-            mask: 1,
-        };
-        let error = tpm.quote(&[PCR10[0], sha1], &[0; 32]).unwrap_err();
-        assert_eq!(
-            error,
-            TpmError::NoSuchPcr {
-                bank: 0x0004,
-                missing: 1
-            }
-        );
-    }
 }
