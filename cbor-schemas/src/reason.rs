@@ -181,6 +181,8 @@ registry! {
     TemplateMalformed "template-malformed" Contraindicated,
     /// A measured buffer (a key, a kernel command line) that no manifest has.
     BufferUnknown "buffer-unknown" Warning,
+    /// A measured buffer is none of those that a manifest lists under its name.
+    BufferModified "buffer-modified" Contraindicated,
     /// A file changed while it was measured (open writers, or time of measure, time of use).
     MeasurementViolation "measurement-violation" Warning,
     /// The TPM says that its clock may have lost time (`safe` is NO).

@@ -13,7 +13,8 @@ use mote_verifier::admission::AdmissionRules;
 use mote_verifier::engine::{Engine, Now, Settings};
 use mote_verifier::ima_signature::Keyring;
 use mote_verifier::manifest::{
-    BootExpectations, ComponentEntry, FileDigest, FileEntry, Manifest, StaticPcrs, sign,
+    BootExpectations, BufferExpectations, ComponentEntry, FileDigest, FileEntry, Manifest,
+    StaticPcrs, sign,
 };
 use mote_verifier::policy::{
     self, TrustedKey, Uses, binding_bytes, ima_keys_bytes, policy_object_name, trust_and_add,
@@ -247,6 +248,25 @@ impl Lab {
     /// When it cannot be stored.
     pub fn expect_pcrs(&mut self, pcrs: StaticPcrs) {
         let manifest = Manifest::new("lab-pcrs", "1", None, Vec::new(), Vec::new(), pcrs);
+        let manifest = manifest.unwrap_or_else(|error| panic!("{error}"));
+        self.store(&signed(&manifest));
+    }
+
+    /// Adds a manifest that lists this buffer.
+    ///
+    /// # Panics
+    /// When it cannot be stored.
+    pub fn expect_buffer(&mut self, name: &str, digest: FileDigest) {
+        let known = FileEntry {
+            path: name.into(),
+            digests: vec![digest],
+        };
+        let buffers = BufferExpectations {
+            known: vec![known],
+            ..BufferExpectations::default()
+        };
+        let manifest = Manifest::new("buf", "1", None, Vec::new(), Vec::new(), BTreeMap::new())
+            .and_then(|manifest| manifest.with_buffers(buffers));
         let manifest = manifest.unwrap_or_else(|error| panic!("{error}"));
         self.store(&signed(&manifest));
     }

@@ -382,7 +382,16 @@ pub fn explain(reason: Reason) -> Text {
         Reason::BufferUnknown => Text {
             meaning: "The kernel measured a buffer, such as a key or a command line, that no manifest has.",
             cause: "A key was added to a keyring, or a kernel was loaded by kexec.",
-            action: "Look at the record. If it is expected, tell the manifest's maker.",
+            action: "Look at the record. If it is expected, list it in the manifest (`motectl manifest build \
+                --buffer`, or `--verity` for what the device mapper did).",
+        },
+        Reason::BufferModified => Text {
+            meaning: "The kernel measured a buffer, such as a key or a command line, under a name that a \
+                manifest lists with other contents.",
+            cause: "An update whose manifest was not loaded, a key that nobody expected in a keyring, a \
+                kernel loaded by kexec with another command line, or another device-mapper table.",
+            action: "Look at the record. If it was an update, load its manifest. Otherwise treat the device \
+                as tampered with.",
         },
         Reason::MeasurementViolation => Text {
             meaning: "A file was written to while it was being measured, so what ran is not known.",

@@ -1,7 +1,8 @@
 //! Records that a device may name by the first bytes of their template hash.
 //!
 //! Candidates come from the manifests (what the kernel would log for each file, in the templates
-//! ima-ng and ima-sig without a signature) and from the records that the fleet has sent before. What
+//! ima-ng and ima-sig without a signature) and from the records that the fleet has sent before: of a
+//! buffer from those alone, since its record holds the buffer, and a manifest only its digest. What
 //! is found is a guess, for a lying device as for an honest one: replay decides. All but the name of
 //! the template, which replay does not cover: a record that some device has sent under a label that its
 //! form does not bear out is no candidate for others. An index entry takes 12 bytes, so a manifest of

@@ -283,10 +283,12 @@ fn scene(reason: Reason) -> Seen {
         Reason::TemplateUnknown => labelled(&record("/bin/5", &digest_of("/bin/5")), "novel"),
         Reason::TemplateOrder => labelled(&record("/bin/5", &digest_of("/bin/5")), "sig|n-ng|sig"),
         Reason::TemplateMalformed => labelled(&record("/bin/5", &digest_of("/bin/5")), "ima-ngv2"),
-        Reason::BufferUnknown => {
-            let digest = [b"sha256:\0", &digest_of("quiet")[..]].concat();
-            let fields: [&[u8]; 3] = [&digest, b"kexec-cmdline\0", b"quiet"];
-            measured(Record::of_fields("ima-buf", "kexec-cmdline", &fields))
+        Reason::BufferUnknown => measured(kexec_with("quiet")),
+        Reason::BufferModified => {
+            let (mut lab, mut evil) = trusted();
+            lab.expect_buffer("kexec-cmdline", FileDigest(digest_of("ro")));
+            evil.device.measure(kexec_with("quiet"));
+            of(&evil.beat(&mut lab))
         }
         Reason::MeasurementViolation => measured(Record::violation("/bin/5").unwrap()),
         Reason::ClockUnsafe => {
@@ -352,4 +354,11 @@ fn an_endorsement_certificate_that_does_not_admit_says_why() {
         );
         assert!(fault.contains(word), "{word}: {fault}");
     }
+}
+
+/// The kernel measures the command line of a kernel that is to be started by kexec.
+fn kexec_with(command_line: &str) -> Record {
+    let digest = [b"sha256:\0", &digest_of(command_line)[..]].concat();
+    let fields: [&[u8]; 3] = [&digest, b"kexec-cmdline\0", command_line.as_bytes()];
+    Record::of_fields("ima-buf", "kexec-cmdline", &fields)
 }

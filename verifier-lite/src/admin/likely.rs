@@ -27,7 +27,9 @@ impl Sources {
     ) -> Result<Self, StoreError> {
         let store = &*office.store;
         let policy = office.policies.for_device(store, device, now)?;
-        let telling = deviations.iter().any(is_of_a_file);
+        let telling = deviations
+            .iter()
+            .any(|deviation| is_of_a_file(deviation) || is_of_a_buffer(deviation));
         let stored = office.policies.catalog(store)?.manifests().len();
         let everything = if telling && stored > policy.manifests().len() {
             Some(office.policies.everything(store)?)
@@ -40,7 +42,7 @@ impl Sources {
     /// The likely cause, if the manifests tell one.
     pub(super) fn likely(&self, deviation: &Deviation) -> Option<String> {
         let everything = self.everything.as_ref()?;
-        if !is_of_a_file(deviation) {
+        if !is_of_a_file(deviation) && !is_of_a_buffer(deviation) {
             return None;
         }
         let path = deviation.path.as_deref()?;
@@ -53,6 +55,15 @@ impl Sources {
                 .filter(|r| elsewhere(r.manifest))
         };
         let bound = self.bound();
+        if is_of_a_buffer(deviation) {
+            let mut others = everything
+                .buffers()
+                .iter()
+                .filter(|b| elsewhere(&b.manifest));
+            return others
+                .find(|b| b.expectations.digests_of(path).contains(&digest))
+                .map(|b| format!("this buffer belongs to manifest {}; {bound}", b.manifest));
+        }
         if let Some(found) = same().find(|reference| reference.path == path) {
             return Some(format!(
                 "this file belongs to manifest {}; {bound}",
@@ -91,10 +102,14 @@ impl Sources {
 }
 
 fn is_of_a_file(deviation: &Deviation) -> bool {
-    let of = [
-        Reason::FileUnknown,
-        Reason::FileModified,
-        Reason::BufferUnknown,
-    ];
-    of.iter().any(|reason| reason.token() == deviation.reason)
+    is_one_of(deviation, [Reason::FileUnknown, Reason::FileModified])
+}
+
+fn is_of_a_buffer(deviation: &Deviation) -> bool {
+    is_one_of(deviation, [Reason::BufferUnknown, Reason::BufferModified])
+}
+
+fn is_one_of(deviation: &Deviation, reasons: [Reason; 2]) -> bool {
+    let mut tokens = reasons.iter().map(|reason| reason.token());
+    tokens.any(|token| token == deviation.reason)
 }

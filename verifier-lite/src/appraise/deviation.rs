@@ -31,6 +31,8 @@ pub enum Fault {
     MeasurementViolation,
     /// A measured buffer (a key, a kernel command line) that no manifest has.
     BufferUnknown,
+    /// A measured buffer that is none of those that a manifest lists under its name.
+    BufferModified,
     /// A template that is not known here: what it measured cannot be judged.
     TemplateUnknown,
     /// A template that does not begin with digest and name: neither is believed.
@@ -53,6 +55,7 @@ impl Fault {
             Fault::DigestAlgorithmUnknown => Reason::DigestAlgorithmUnknown,
             Fault::MeasurementViolation => Reason::MeasurementViolation,
             Fault::BufferUnknown => Reason::BufferUnknown,
+            Fault::BufferModified => Reason::BufferModified,
             Fault::TemplateUnknown => Reason::TemplateUnknown,
             Fault::TemplateOrder => Reason::TemplateOrder,
             Fault::TemplateMalformed => Reason::TemplateMalformed,

@@ -12,7 +12,7 @@ use crate::manifest::{Attributes, DeviceTable};
 use crate::wildcard;
 
 /// What the kernel calls these records.
-pub(super) const EVENTS: [&str; 6] = [LOAD, RESUME, CLEAR, REMOVE, RENAME, UPDATE];
+const EVENTS: [&str; 6] = [LOAD, RESUME, CLEAR, REMOVE, RENAME, UPDATE];
 const LOAD: &str = "dm_table_load";
 const RESUME: &str = "dm_device_resume";
 const CLEAR: &str = "dm_table_clear";
@@ -20,8 +20,27 @@ const REMOVE: &str = "dm_device_remove";
 const RENAME: &str = "dm_device_rename";
 const UPDATE: &str = "dm_target_update";
 
+/// Whether a record of this name is about the device mapper.
+pub(super) fn is_event(name: &[u8]) -> bool {
+    EVENTS.iter().any(|event| event.as_bytes() == name)
+}
+
 /// Why a record does not fit a table.
-pub(super) type Misfit = String;
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Misfit {
+    /// Whether the table is of this very device, by its name and UUID.
+    pub(super) device_is_known: bool,
+    pub(super) why: String,
+}
+
+impl Misfit {
+    fn new(why: impl Into<String>) -> Self {
+        Self {
+            device_is_known: false,
+            why: why.into(),
+        }
+    }
+}
 
 /// Whether one of `tables` allows what this record says was done; if not, why the one that is nearest does not.
 pub(super) fn judge<'t>(
@@ -29,7 +48,7 @@ pub(super) fn judge<'t>(
     buffer: &[u8],
     tables: impl Iterator<Item = &'t DeviceTable>,
 ) -> Result<(), Misfit> {
-    let record = Record::parse(buffer).ok_or("not in the form of dm-ima")?;
+    let record = Record::parse(buffer).ok_or_else(|| Misfit::new("not in the form of dm-ima"))?;
     let mut nearest: Option<(usize, Misfit)> = None;
     for table in tables {
         match fits(event, &record, table) {
@@ -41,10 +60,8 @@ pub(super) fn judge<'t>(
             }
         }
     }
-    Err(nearest.map_or_else(
-        || "no manifest has a device-mapper table".to_owned(),
-        |(_, why)| why,
-    ))
+    let none = || Misfit::new("no manifest has a device-mapper table");
+    Err(nearest.map_or_else(none, |(_, misfit)| misfit))
 }
 
 /// Attributes as measured.
@@ -130,15 +147,35 @@ fn split(text: &str, separator: char) -> Vec<&str> {
     parts
 }
 
-/// How many attributes agreed, and which did not.
-type Difference = (usize, Misfit);
+/// How many attributes agreed, and why the record does not fit.
+type Difference<W> = (usize, W);
 
-fn fits(event: &[u8], record: &Record, table: &DeviceTable) -> Result<(), Difference> {
+fn fits(event: &[u8], record: &Record, table: &DeviceTable) -> Result<(), Difference<Misfit>> {
+    let is_id = |(key, _): &(&String, &String)| matches!(key.as_str(), "name" | "uuid");
+    let ids = table.device.iter().filter(is_id);
+    let agreed = compare("the device", ids, &record.device, 0)
+        .map_err(|(agreed, why)| (agreed, Misfit::new(why)))?;
+    allows(event, record, table, agreed).map_err(|(agreed, why)| {
+        let misfit = Misfit {
+            device_is_known: true,
+            why,
+        };
+        (agreed, misfit)
+    })
+}
+
+/// The same, of the device that the table is about.
+fn allows(
+    event: &[u8],
+    record: &Record,
+    table: &DeviceTable,
+    agreed: usize,
+) -> Result<(), Difference<String>> {
     let is = |name: &str| event == name.as_bytes();
     // Without data, the kernel knows the device's name and UUID alone.
     let known = |key: &str| matches!(key, "name" | "uuid") || record.device.len() > 2;
     let device = table.device.iter().filter(|(key, _)| known(key));
-    let agreed = compare("the device", device, &record.device, 0)?;
+    let agreed = compare("the device", device, &record.device, agreed)?;
     let may = |allowed: bool, what: &str| {
         allowed
             .then_some(())
@@ -209,7 +246,7 @@ fn compare<'t>(
     expected: impl Iterator<Item = (&'t String, &'t String)>,
     measured: &Measured,
     mut agreed: usize,
-) -> Result<usize, Difference> {
+) -> Result<usize, Difference<String>> {
     for (key, pattern) in expected {
         match value(measured, key) {
             Some(value) if wildcard::matches(pattern, value) => agreed += 1,
@@ -238,6 +275,10 @@ mod tests {
 
     fn judged(event: &str, buffer: &str, table: &DeviceTable) -> Result<(), Misfit> {
         judge(event.as_bytes(), buffer.as_bytes(), [table].into_iter())
+    }
+
+    fn why_not(buffer: &str) -> String {
+        judged(LOAD, buffer, &root()).unwrap_err().why
     }
 
     #[test]
@@ -275,7 +316,7 @@ mod tests {
             ("root,uuid", "root;uuid", "not in the form"),
         ] {
             assert!(ROOT.contains(from));
-            let why_not = judged(LOAD, &ROOT.replace(from, to), &root()).unwrap_err();
+            let why_not = why_not(&ROOT.replace(from, to));
             assert!(why_not.contains(why), "{why_not}");
         }
         let twice = ROOT.replace("num_targets=1", "num_targets=2")
@@ -283,9 +324,12 @@ mod tests {
         assert!(judged(LOAD, &twice, &root()).is_err(), "a target more");
         assert_eq!(
             judge(LOAD.as_bytes(), ROOT.as_bytes(), std::iter::empty()),
-            Err("no manifest has a device-mapper table".to_owned())
+            Err(Misfit::new("no manifest has a device-mapper table"))
         );
         assert!(judge(LOAD.as_bytes(), &[0xFF], std::iter::empty()).is_err());
+        let of = |from, to| judged(LOAD, &ROOT.replace(from, to), &root()).unwrap_err();
+        assert!(of("ab12", "ab13").device_is_known);
+        assert!(!of("name=root", "name=swap").device_is_known);
     }
 
     #[test]

@@ -55,21 +55,48 @@ pub fn appraise_next<E: LogEntry, R: ReferenceLookup + ?Sized>(
             learned,
             endian,
         );
-        let mut tier = Tier::Affirming;
-        if let Err(found) = judged {
-            tier = found.fault.tier();
-            appraisal.deviations.push(Deviation {
-                record: number,
-                fault: found.fault,
-                path: found.path.to_vec(),
-                measured: found.measured.as_ref().map(MeasuredDigest::from),
-                expected: found.expected,
-                note: found.note,
-            });
-        }
-        appraisal.tier = appraisal.tier.max(tier);
+        appraisal.take(number, judged);
     }
     appraisal
+}
+
+/// Judges the first record of a log once more, by boot PCRs that have changed since it was certified: what they
+/// are now is what an appraisal of the whole log would compare it with.
+pub fn appraise_first_again<E: LogEntry, R: ReferenceLookup + ?Sized>(
+    first: &E,
+    prefix: &CertifiedPrefix,
+    reference: &R,
+    endian: Endian,
+) -> Appraisal {
+    let mut appraisal = Appraisal::default();
+    let judged = judge(
+        first,
+        0,
+        prefix,
+        reference,
+        &mut LearnedKeys::default(),
+        endian,
+    );
+    appraisal.take(0, judged);
+    appraisal
+}
+
+impl Appraisal {
+    fn take(&mut self, record: u64, judged: Result<(), Found<'_>>) {
+        let Err(found) = judged else {
+            self.tier = self.tier.max(Tier::Affirming);
+            return;
+        };
+        self.tier = self.tier.max(found.fault.tier());
+        self.deviations.push(Deviation {
+            record,
+            fault: found.fault,
+            path: found.path.to_vec(),
+            measured: found.measured.as_ref().map(MeasuredDigest::from),
+            expected: found.expected,
+            note: found.note,
+        });
+    }
 }
 
 /// A fault, still borrowing from its record.
@@ -164,7 +191,9 @@ fn judge<'a, E: LogEntry, R: ReferenceLookup + ?Sized>(
     };
     if path == boot_aggregate::NAME {
         judge_boot_aggregate(path, measured, prefix)
-    } else if let Some(buffer) = buffer_of(path, &measured, &data) {
+    } else if let Some(buffer) =
+        buffer_of(path, &measured, &data).filter(|buffer| passes_for_one(path, buffer, reference))
+    {
         judge_buffer(path, measured, buffer, reference, learned)
     } else {
         judge_file(path, measured, reference, |keyring| {
@@ -212,10 +241,6 @@ fn judge_boot_aggregate<'a>(
 
 /// The measured buffer, if this is one: the template has one, and it hashes to the digest. The template's
 /// name is the peer's word, but buffers have the kernel's names, which are no absolute paths.
-///
-/// Nor is every file's name: of one in a detached mount the kernel knows the last part alone
-/// (`ima_d_path`). So what could be a signature is taken for one, or a file whose content is its own
-/// `security.ima` would pass for a buffer, which weighs less.
 fn buffer_of<'a>(
     path: &[u8],
     measured: &FileDigest<'_>,
@@ -223,15 +248,35 @@ fn buffer_of<'a>(
 ) -> Option<&'a [u8]> {
     let (buffer, digest) = (data.buffer()?, measured.to_digest()?);
     let of_bytes = matches!(measured.digest_type, "" | "ima");
-    let is_one = of_bytes
-        && !path.starts_with(b"/")
-        && !is_signature(buffer)
-        && hash(digest.alg(), &[buffer]) == digest;
+    let is_one = of_bytes && !path.starts_with(b"/") && hash(digest.alg(), &[buffer]) == digest;
     is_one.then_some(buffer)
 }
 
-/// A buffer is known by its digest; a key also by the keyring that it goes into, and what the device mapper did
-/// by the table.
+/// Not every file's name is a path: of one in a detached mount the kernel knows the last part alone
+/// (`ima_d_path`). So what could be a signature is taken for one, or a file whose content is its own
+/// `security.ima` would pass for a buffer, which weighs less. What a manifest lists does no harm as either.
+fn passes_for_one<R: ReferenceLookup + ?Sized>(name: &[u8], buffer: &[u8], reference: &R) -> bool {
+    !is_signature(buffer) || listed(name, reference).any(|known| is_of(&known, buffer))
+}
+
+/// What manifests list under this name.
+fn listed<R: ReferenceLookup + ?Sized>(
+    name: &[u8],
+    reference: &R,
+) -> impl Iterator<Item = KnownFile> {
+    reference.buffers().iter().flat_map(move |known| {
+        let digests = known.expectations.digests_of(name).iter();
+        digests.map(|digest| KnownFile::new(name, digest, &known.manifest))
+    })
+}
+
+/// Whether these are the contents: they are at hand, so it does not matter what the kernel hashes with.
+fn is_of(known: &KnownFile, buffer: &[u8]) -> bool {
+    hash(known.digest.alg(), &[buffer]) == known.digest
+}
+
+/// What a manifest lists comes first: a name with other contents is neither excluded nor learned from. What the
+/// device mapper did is also known by its table.
 fn judge_buffer<'a, R: ReferenceLookup + ?Sized>(
     name: &'a [u8],
     measured: FileDigest<'a>,
@@ -239,53 +284,46 @@ fn judge_buffer<'a, R: ReferenceLookup + ?Sized>(
     reference: &R,
     learned: &mut LearnedKeys,
 ) -> Result<(), Found<'a>> {
-    let learns = reference
-        .ima_keyring()
-        .is_some_and(|keyring| keyring.learns_from(name));
-    if learns && learned.learn(buffer) {
-        return Ok(());
-    }
-    if reference.is_excluded(name) {
-        return Ok(());
-    }
-    let manifests = reference.buffers();
-    let digest = measured
+    let admitted = measured
         .to_digest()
-        .filter(|digest| reference.admits(digest.alg()));
-    let listed = || {
-        manifests.iter().flat_map(|known| {
-            let digests = known.expectations.digests_of(name);
-            digests.iter().map(|digest| (digest, &known.manifest))
-        })
-    };
-    let digest = digest.as_ref().and_then(reference::sha256);
-    if digest.is_some_and(|digest| listed().any(|(known, _)| *known == digest)) {
-        return Ok(());
-    }
+        .is_some_and(|digest| reference.admits(digest.alg()));
+    let expected: Vec<KnownFile> = listed(name, reference).collect();
+    let is_known = admitted && expected.iter().any(|known| is_of(known, buffer));
+    let manifests = reference.buffers();
     let unjudged = |known: &BufferReference| known.expectations.is_unjudged(name);
-    if manifests.iter().any(unjudged) && FileKey::from_der(buffer).is_ok() {
+    if !is_known && manifests.iter().any(unjudged) && FileKey::from_der(buffer).is_ok() {
         return Ok(());
     }
-    let mut note = None;
-    if device_mapper::EVENTS
-        .iter()
-        .any(|event| event.as_bytes() == name)
-    {
+    let mut found = Found::new(Fault::BufferUnknown, name, Some(measured));
+    if !is_known && device_mapper::is_event(name) {
         let tables = manifests
             .iter()
             .flat_map(|known| &known.expectations.tables);
         match device_mapper::judge(name, buffer, tables) {
-            Ok(()) => return Ok(()),
-            Err(why) => note = Some(why),
+            Ok(()) if admitted => return Ok(()),
+            Ok(()) => {}
+            Err(misfit) => {
+                if misfit.device_is_known {
+                    found.fault = Fault::BufferModified;
+                }
+                found.note = Some(misfit.why);
+            }
         }
     }
-    Err(Found {
-        expected: listed()
-            .map(|(digest, manifest)| KnownFile::new(name, digest, manifest))
-            .collect(),
-        note,
-        ..Found::new(Fault::BufferUnknown, name, Some(measured))
-    })
+    if !is_known && !expected.is_empty() {
+        found.fault = Fault::BufferModified;
+    }
+    if found.fault == Fault::BufferModified {
+        return Err(Found { expected, ..found });
+    }
+    let learns = reference
+        .ima_keyring()
+        .is_some_and(|keyring| keyring.learns_from(name));
+    let is_new_key = learns && learned.learn(buffer);
+    if is_known || is_new_key || reference.is_excluded(name) {
+        return Ok(());
+    }
+    Err(found)
 }
 
 fn judge_file<'a, R: ReferenceLookup + ?Sized>(

@@ -251,11 +251,8 @@ pub fn write(manifest: &Manifest) -> Result<(String, Vec<String>), ConvertError>
             unreadable += 1;
             continue;
         };
-        let values: Vec<String> = file
-            .digests
-            .iter()
-            .map(|digest| format!("sha256:{digest}"))
-            .collect();
+        // Without the algorithm: Keylime compares them as they are.
+        let values: Vec<String> = file.digests.iter().map(ToString::to_string).collect();
         // As the kernel logs it.
         digests.insert(path.replace(' ', "_"), json!(values));
     }
@@ -284,7 +281,7 @@ pub fn write(manifest: &Manifest) -> Result<(String, Vec<String>), ConvertError>
             continue;
         };
         let digests = buffer.digests.iter();
-        let digests: Vec<_> = digests.map(|digest| format!("sha256:{digest}")).collect();
+        let digests: Vec<_> = digests.map(ToString::to_string).collect();
         known.insert(name.replace(' ', "_"), json!(digests));
     }
     if !buffers.tables.is_empty() {

@@ -283,6 +283,7 @@ fn of_reason(reason: Reason, kind: KindId, weight: Tier) -> (ModuleId, Vec<(Clai
         }
         // Which boot PCRs the kernel saw is a record of its list.
         Reason::BufferUnknown
+        | Reason::BufferModified
         | Reason::BootAggregateMismatch
         | Reason::BootAggregateUnchecked
         | Reason::DebugEnabled

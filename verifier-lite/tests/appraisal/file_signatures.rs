@@ -234,6 +234,31 @@ fn a_key_added_to_the_kernels_keyring_counts_only_if_policy_says_so_and_from_the
 }
 
 #[test]
+fn a_keyring_whose_keys_are_listed_is_not_learned_from_beyond_them() {
+    let dir = makers();
+    let listed = |maker: &str| {
+        let key = fs::read(dir.file(&format!("{maker}.der"))).unwrap();
+        let mut learning = Keyring::default();
+        learning.learn_from(".ima");
+        let known = FileEntry {
+            path: ".ima".into(),
+            digests: vec![FileDigest(sha256(&key).as_bytes().try_into().unwrap())],
+        };
+        let buffers = BufferExpectations {
+            known: vec![known],
+            ..BufferExpectations::default()
+        };
+        of_manifest(Some(learning), buffers)
+    };
+    let file = signed_file("/opt/added", ADDED, &signature(&dir, "maker", ADDED));
+    let log = [added_key(&dir, ".ima", "maker"), file];
+    assert_eq!(judge(&[&log], &listed("maker")).deviations, []);
+    let found = judge(&[&log], &listed("other"));
+    let faults: Vec<_> = found.deviations.iter().map(|d| d.fault).collect();
+    assert_eq!(faults, [Fault::BufferModified, Fault::FileSignerUnknown]);
+}
+
+#[test]
 fn keys_of_an_unjudged_keyring_pass_and_sign_nothing() {
     let dir = makers();
     let file = signed_file("/opt/added", ADDED, &signature(&dir, "maker", ADDED));

@@ -267,8 +267,14 @@ fn critical_data_is_known_by_name_and_hash_or_reported() {
         assert_eq!(found.fault, Fault::FileUnknown, "{name}");
         // Another content under a known name, and what it is expected to be.
         let other = only(judge_one(buffer(name, b"other", b"other"), &files));
-        assert_eq!(other.fault, Fault::BufferUnknown, "{name}");
+        assert_eq!(other.fault, Fault::BufferModified, "{name}");
+        assert_eq!(other.fault.tier(), Tier::Contraindicated);
         assert_eq!(other.expected.len(), 1);
+        // Which nothing excludes.
+        files.excluded.insert(name.as_bytes().to_vec());
+        let other = only(judge_one(buffer(name, b"other", b"other"), &files));
+        assert_eq!(other.fault, Fault::BufferModified, "{name}");
+        files.excluded.clear();
         // The known content is shown, and another one was measured.
         let false_digest = only(judge_one(buffer(name, content, b"other"), &files));
         assert_eq!(false_digest.fault, Fault::FileUnknown, "{name}");
@@ -277,6 +283,38 @@ fn critical_data_is_known_by_name_and_hash_or_reported() {
         files.excluded.insert(name.as_bytes().to_vec());
         let excluded = judge_one(buffer(name, b"other", b"other"), &files);
         assert_eq!(excluded.deviations, [], "{name}");
+    }
+}
+
+/// The buffer is in the record, so it does not matter which algorithm the kernel hashes with; and one that
+/// is listed is none the less if its first byte could begin a signature (`selinux-policy-hash` is a hash).
+#[test]
+fn a_listed_buffer_is_known_under_any_digest_and_with_any_first_byte() {
+    for alg in [HashAlg::Sha1, HashAlg::Sha256, HashAlg::Sha512] {
+        for first in [3, 5, 6, 7] {
+            let measured = |content: &[u8]| {
+                record("ima-buf", |writer| {
+                    let digest = hash(alg, &[content]);
+                    writer.digest(alg.name(), digest.as_bytes()).unwrap();
+                    writer.text(b"selinux-policy-hash").unwrap();
+                    writer.bytes(content).unwrap();
+                })
+            };
+            let content = [first; 8];
+            let mut files = Files::default();
+            files.add_buffer("selinux-policy-hash", &content);
+            assert_eq!(judge_one(measured(&content), &files).deviations, []);
+            for bit in 0..8 * content.len() {
+                let mut changed = content;
+                changed[bit / 8] ^= 1 << (bit % 8);
+                let found = only(judge_one(measured(&changed), &files));
+                assert_eq!(
+                    found.fault.tier(),
+                    Tier::Contraindicated,
+                    "{alg}, bit {bit}"
+                );
+            }
+        }
     }
 }
 
@@ -310,11 +348,15 @@ fn a_device_of_the_device_mapper_is_known_by_its_table() {
     );
     let other = VERITY.replace("ab12", "ab13");
     let found = only(judge_one(measured("dm_table_load", &other), &files));
-    assert_eq!(found.fault, Fault::BufferUnknown);
+    assert_eq!(found.fault, Fault::BufferModified);
     assert_eq!(
         found.note.unwrap(),
         "root_digest of target 0 is \"ab13\", not \"ab12\""
     );
+    // A device that no manifest has.
+    let swap = VERITY.replace("name=root", "name=swap");
+    let found = only(judge_one(measured("dm_table_load", &swap), &files));
+    assert_eq!(found.fault, Fault::BufferUnknown);
     // The same bytes under another name are no table.
     let found = only(judge_one(measured("kexec-cmdline", VERITY), &files));
     assert_eq!((found.fault, found.note), (Fault::BufferUnknown, None));

@@ -163,6 +163,7 @@ fn measured_buffers_go_into_a_manifest_and_out_to_keylime_and_back() {
     good(&dir, "key new --out image.key");
     fs::write(dir.file("sums"), format!("{}  /init\n", "ab".repeat(32))).unwrap();
     fs::write(dir.file("key.der"), "not yet a key").unwrap();
+    fs::write(dir.file("key.pem"), "-----BEGIN CERTIFICATE-----\n").unwrap();
     let digest = "cd".repeat(32);
     good(
         &dir,
@@ -195,6 +196,7 @@ fn measured_buffers_go_into_a_manifest_and_out_to_keylime_and_back() {
         ("--buffer .ima=sha256:12", "not NAME=FILE"),
         ("--buffer /x=key.der", "not begin with /"),
         ("--buffer .ima=nowhere", "nowhere: No such file"),
+        ("--buffer .ima=key.pem", "key.pem: PEM"),
         ("--verity root=xyz", "not DEVICE=HEX"),
     ] {
         let build = format!("manifest build --sha256sums sums {wrong} --sign image.key -o c.mote");

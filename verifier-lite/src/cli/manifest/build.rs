@@ -236,13 +236,18 @@ pub(super) fn named_digest<'t>(
 ) -> Result<(&'t str, FileDigest), Failure> {
     let wrong = || Failure(format!("{option} {text}: not NAME=FILE or NAME=sha256:HEX"));
     let (name, value) = text.split_once('=').ok_or_else(wrong)?;
-    let digest: [u8; 32] = match value.strip_prefix("sha256:") {
-        Some(digits) => hex::decode(digits)
+    let digest: [u8; 32] = if let Some(digits) = value.strip_prefix("sha256:") {
+        hex::decode(digits)
             .and_then(|bytes| bytes.try_into().ok())
-            .ok_or_else(wrong)?,
-        None => {
-            Sha256::digest(fs::read(value).map_err(|e| Failure(format!("{value}: {e}")))?).into()
+            .ok_or_else(wrong)?
+    } else {
+        let bytes = fs::read(value).map_err(|e| Failure(format!("{value}: {e}")))?;
+        if option == "--buffer" && bytes.starts_with(b"-----BEGIN ") {
+            return Err(Failure(format!(
+                "{value}: PEM, of which the kernel measures the DER: convert it with openssl"
+            )));
         }
+        Sha256::digest(bytes).into()
     };
     Ok((name, FileDigest(digest)))
 }
