@@ -67,6 +67,8 @@ enum Between {
     Suspend,
     /// Power lost in suspend, so that the PCRs start over without a reset.
     LostSuspend,
+    /// A PCR of the boot is extended while the device runs.
+    BootPcr,
     Crash,
     Sweep,
 }
@@ -92,6 +94,7 @@ fn between() -> impl Strategy<Value = Between> {
         1 => Just(Between::Reboot),
         1 => Just(Between::Suspend),
         1 => Just(Between::LostSuspend),
+        1 => Just(Between::BootPcr),
         1 => Just(Between::Crash),
         1 => Just(Between::Sweep),
     ]
@@ -211,7 +214,18 @@ proptest! {
         rules.allow(EkId::of(&ek));
         let mut lab = Lab::with(rules, Settings::default());
         wire.until_appraised(&mut lab).unwrap();
-        for (version, happened) in (1..).zip(history) {
+        let mut extended = false;
+        for (version, mut happened) in (1..).zip(history) {
+            // Where power is lost in suspend, the PCR is what it was without a reboot that the TPM tells of. That
+            // it was extended is not forgotten then, until the next appraisal of the whole.
+            if extended && matches!(happened, Between::LostSuspend) {
+                happened = Between::Reboot;
+            }
+            extended = match happened {
+                Between::BootPcr => true,
+                Between::Reboot | Between::LostSuspend => false,
+                _ => extended,
+            };
             let now = lab.now().unix;
             match happened.clone() {
                 Between::Nothing => {}
@@ -232,6 +246,7 @@ proptest! {
                 }
                 Between::Suspend => wire.device.suspend(),
                 Between::LostSuspend => wire.device.lose_power_in_suspend(),
+                Between::BootPcr => wire.device.tpm.extend(7, |alg| Some(vec![9; alg.digest_len()])),
                 Between::Crash => lab.crash(),
                 Between::Sweep => drop(lab.engine().sweep(now, 100).unwrap()),
             }

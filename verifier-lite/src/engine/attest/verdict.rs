@@ -6,7 +6,7 @@ use mote_schemas::message::Tier;
 use mote_schemas::reason::Reason;
 
 use super::Attestation;
-use crate::appraise::{Appraisal, ReferenceLookup, appraise_next};
+use crate::appraise::{Appraisal, ReferenceLookup, appraise_first_again, appraise_next};
 use crate::engine::{Internal, boot, boot_log};
 use crate::ima_signature::LearnedKeys;
 use crate::policy::{Settled, settle};
@@ -49,7 +49,21 @@ impl Attestation<'_> {
         let mut content = std::mem::take(&mut boot.content);
         let mut learned = LearnedKeys::from_ders(content.learned_keys.iter().map(|der| &der[..]));
         let policy = self.policy.as_ref();
-        let appraisal = appraise_next(certified, policy, &mut learned, Endian::Little);
+        let mut appraisal = appraise_next(certified, policy, &mut learned, Endian::Little);
+        // Boot PCRs that change while the device runs are no longer those that its kernel saw. Whoever appraises
+        // the whole log sees it, after a change of policy for example; so it is said at once.
+        if before.as_ref().is_some_and(|before| before.certified > 0)
+            && let Some(id) = self.store.log(&self.device, boot.number, 0, 1)?.first()
+            && let Some(first) = self.store.record(id)?
+        {
+            let mut again =
+                appraise_first_again(&first, certified.prefix(), policy, Endian::Little);
+            let is_new = |token: &str| !content.reasons.iter().any(|known| known == token);
+            again
+                .deviations
+                .retain(|found| is_new(found.fault.reason().token()));
+            appraisal.deviations.extend(again.deviations);
+        }
         content.learned_keys = learned.ders().map(|der| der.to_vec().into()).collect();
         let of_boot = boot_found.map_or_else(Vec::new, |found| found.deviations);
         self.conclude(content, appraisal, of_boot, waits)
