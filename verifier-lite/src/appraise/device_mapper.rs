@@ -151,10 +151,20 @@ fn split(text: &str, separator: char) -> Vec<&str> {
 type Difference<W> = (usize, W);
 
 fn fits(event: &[u8], record: &Record, table: &DeviceTable) -> Result<(), Difference<Misfit>> {
-    let is_id = |(key, _): &(&String, &String)| matches!(key.as_str(), "name" | "uuid");
-    let ids = table.device.iter().filter(is_id);
-    let agreed = compare("the device", ids, &record.device, 0)
-        .map_err(|(agreed, why)| (agreed, Misfit::new(why)))?;
+    let mut agreed = 0;
+    for (key, pattern) in table.device.iter().filter(|(key, _)| is_id(key)) {
+        agreed = match compare(
+            "the device",
+            [(key, pattern)].into_iter(),
+            &record.device,
+            agreed,
+        ) {
+            Ok(agreed) => agreed,
+            // It may have been renamed before.
+            Err(_) if may_be_called(table, key, &record.device) => agreed + 1,
+            Err((agreed, why)) => return Err((agreed, Misfit::new(why))),
+        };
+    }
     allows(event, record, table, agreed).map_err(|(agreed, why)| {
         let misfit = Misfit {
             device_is_known: true,
@@ -162,6 +172,20 @@ fn fits(event: &[u8], record: &Record, table: &DeviceTable) -> Result<(), Differ
         };
         (agreed, misfit)
     })
+}
+
+fn is_id(key: &str) -> bool {
+    matches!(key, "name" | "uuid")
+}
+
+/// Whether the device's name or UUID, `key`, is one that a renaming may have given it.
+fn may_be_called(table: &DeviceTable, key: &str, device: &Measured) -> bool {
+    let pattern = table.may_become.as_ref().map(|(name, uuid)| match key {
+        "name" => name,
+        _ => uuid,
+    });
+    let is = |pattern| value(device, key).is_some_and(|value| wildcard::matches(pattern, value));
+    pattern.is_some_and(|pattern| is(pattern))
 }
 
 /// The same, of the device that the table is about.
@@ -173,8 +197,8 @@ fn allows(
 ) -> Result<(), Difference<String>> {
     let is = |name: &str| event == name.as_bytes();
     // Without data, the kernel knows the device's name and UUID alone.
-    let known = |key: &str| matches!(key, "name" | "uuid") || record.device.len() > 2;
-    let device = table.device.iter().filter(|(key, _)| known(key));
+    let others = |key: &str| !is_id(key) && record.device.len() > 2;
+    let device = table.device.iter().filter(|(key, _)| others(key));
     let agreed = compare("the device", device, &record.device, agreed)?;
     let may = |allowed: bool, what: &str| {
         allowed
@@ -217,10 +241,14 @@ fn allows(
         let Some((name, uuid)) = &table.may_become else {
             return may(false, "renamed");
         };
-        let becomes = Attributes::from([
-            ("new_name".to_owned(), name.clone()),
-            ("new_uuid".to_owned(), uuid.clone()),
-        ]);
+        // Either may stay what it is.
+        let changes =
+            |old: &str, new: &str| value(&record.device, old) != value(&record.becomes, new);
+        let becomes: Attributes = [("name", "new_name", name), ("uuid", "new_uuid", uuid)]
+            .into_iter()
+            .filter(|(old, new, _)| changes(old, new))
+            .map(|(_, new, pattern)| (new.to_owned(), pattern.clone()))
+            .collect();
         compare("the device", becomes.iter(), &record.becomes, agreed).map(drop)
     } else {
         Err((
@@ -369,8 +397,20 @@ mod tests {
         let mut renamed = root();
         renamed.may_become = Some(("root?".into(), String::new()));
         assert_eq!(judged(RENAME, &rename, &renamed), Ok(()));
+        // By either of its names, from then on.
+        for name in ["root", "root2"] {
+            let resume = resume.replace("name=root,", &format!("name={name},"));
+            assert_eq!(judged(RESUME, &resume, &renamed), Ok(()));
+        }
+        let other = resume.replace("name=root,", "name=swap,");
+        assert!(judged(RESUME, &other, &renamed).is_err());
         renamed.may_become = Some(("root".into(), String::new()));
         assert!(judged(RENAME, &rename, &renamed).is_err());
+        // What stays as it is need not be what it may become.
+        renamed.may_become = Some(("root2".into(), "other".into()));
+        assert!(judged(RENAME, &rename, &renamed).is_err());
+        let same_uuid = rename.replace("new_uuid=", "new_uuid=u");
+        assert_eq!(judged(RENAME, &same_uuid, &renamed), Ok(()));
         // A removal that names two devices is none of one.
         let two = remove.replacen("name=root", "name=swap", 1);
         assert!(judged(REMOVE, &two, &root()).is_err());

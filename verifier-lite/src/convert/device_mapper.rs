@@ -22,7 +22,13 @@ pub(super) fn read(policy: &Place<'_>, imported: &mut Imported) -> Result<(), Co
     if !["name", "uuid"].contains(&on.text()?) {
         return Err(on.wrong("is not \"name\" or \"uuid\""));
     }
-    for (_, rule) in policy.must("rules")?.members()? {
+    let rules = policy.must("rules")?.members()?;
+    imported.leave_out(
+        rules.len(),
+        "device-mapper rules' demands on the order of events: that a table is loaded before it is resumed, and the \
+         same one, and once",
+    );
+    for (_, rule) in rules {
         match table(&rule, imported)? {
             Ok(table) => imported.buffers.tables.push(table),
             Err(why) => imported.left_out.push(format!("device-mapper rule {why}")),
