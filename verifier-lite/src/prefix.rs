@@ -443,3 +443,6 @@ impl<E: LogEntry> PendingLog<E> {
         Ok(log_pcrs)
     }
 }
+
+#[cfg(test)]
+mod tests;
