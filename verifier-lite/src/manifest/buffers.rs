@@ -261,6 +261,7 @@ pub(super) fn read(d: &mut Reader<'_>) -> Result<BufferExpectations, ManifestErr
         match key {
             key::KNOWN => {
                 for _ in 0..d.array("a list of buffers")? {
+                    let offset = d.0.position();
                     let buffer =
                         d.entry("a buffer (an array)", |name| check_name(name.as_bytes()))?;
                     if buffers
@@ -276,6 +277,7 @@ pub(super) fn read(d: &mut Reader<'_>) -> Result<BufferExpectations, ManifestErr
             key::UNJUDGED_KEYRINGS => buffers.unjudged_keyrings = d.exclusions()?,
             key::TABLES => {
                 for _ in 0..d.array("a list of device-mapper tables")? {
+                    let offset = d.0.position();
                     let table = read_table(d)?;
                     if buffers.tables.last().is_some_and(|last| *last >= table) {
                         return Err(ManifestError::at(offset, Fault::NotCanonical));

@@ -28,8 +28,7 @@ pub(super) fn with_buffers() -> Manifest {
 #[test]
 fn expectations_on_buffers_are_written_in_one_way_and_read_again() {
     let made = with_buffers();
-    let bytes = codec::encode(&made);
-    assert_eq!(codec::decode(&bytes).unwrap(), made);
+    assert_one_spelling(&made);
     assert_eq!(made.buffers().unjudged_keyrings, [".blacklist", ".evm"]);
     assert_eq!(
         made.buffers().digests_of(b".ima"),
@@ -41,14 +40,6 @@ fn expectations_on_buffers_are_written_in_one_way_and_read_again() {
         full().with_buffers(BufferExpectations::default()).unwrap(),
         full()
     );
-    for changed in 0..bytes.len() {
-        let mut other = bytes.clone();
-        other[changed] ^= 1;
-        if let Ok(read) = codec::decode(&other) {
-            assert_ne!(read, made, "byte {changed}");
-        }
-        assert!(codec::decode(&bytes[..changed]).is_err());
-    }
 }
 
 #[test]
